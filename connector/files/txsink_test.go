@@ -1,0 +1,314 @@
+package files
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/sink/sinktest"
+)
+
+var txTask = sink.Task{Job: "job", Operator: "out"}
+
+// visible returns the lines a reader of dir sees, file by file in the order of their names.
+func visible(dir string) (lines []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		data, rerr := os.ReadFile(filepath.Join(dir, e.Name()))
+		err = errors.Join(err, rerr)
+		lines = append(lines, strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")...)
+	}
+	return lines, err
+}
+
+// leftovers names the hidden files of a slot.
+func leftovers(dir string, s sink.Slot) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if slot, ok := slotOf(e.Name()); ok && slot == s.Name {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+func TestTxContract(t *testing.T) {
+	dir := t.TempDir()
+	sinktest.RunTx(t, sinktest.TxCase[string]{
+		Sink:    TxSink[string]{Dir: dir},
+		Make:    func(i int) string { return fmt.Sprint("record ", i) },
+		Visible: func() ([]string, error) { return visible(dir) },
+		Left:    func(s sink.Slot) ([]string, error) { return leftovers(dir, s) },
+	})
+}
+
+func txOpen[T any](t *testing.T, s TxSink[T]) (*txWriter[T], sink.Committer) {
+	t.Helper()
+	w, err := s.TxWriter(t.Context(), txTask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Committer(t.Context(), txTask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(w.Close(), c.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return w.(*txWriter[T]), c
+}
+
+// prepare makes one transaction of the records.
+func prepare[T any](t *testing.T, w *txWriter[T], s sink.Slot, epoch uint64, rs ...T) sink.Handle {
+	t.Helper()
+	if err := errors.Join(w.Begin(t.Context(), s), w.Write(t.Context(), rs)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := w.Prepare(t.Context(), epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestTxFileHoldsRecordsInOrder(t *testing.T) {
+	type point struct{ X, Y int }
+	long := strings.Repeat("x", writeSize)
+	texts, _ := txOpen(t, TxSink[string]{Dir: t.TempDir()})
+	blobs, _ := txOpen(t, TxSink[[]byte]{Dir: t.TempDir(), Prefix: "p.", Suffix: ".log"})
+	points, _ := txOpen(t, TxSink[point]{Dir: t.TempDir()})
+	own, _ := txOpen(t, TxSink[int]{Dir: t.TempDir(), Encode: func(dst []byte, v int) []byte { return append(dst, byte(v)) }})
+	cases := []struct {
+		name, dir, file string
+		h               sink.Handle
+		want            string
+	}{
+		{
+			"text", texts.sink.Dir, "part-out-000000000007-2-",
+			prepare(t, texts, sink.Slot{ID: 2, Name: "job-out-2"}, 7, "b", "a", long, "c", long),
+			"b\na\n" + long + "\nc\n" + long + "\n",
+		},
+		{
+			"bytes", blobs.sink.Dir, "p.out-000000000001-3-",
+			prepare(t, blobs, sink.Slot{ID: 3, Name: "s"}, 1, []byte("x"), nil, []byte("y")), "x\n\ny\n",
+		},
+		{"struct", points.sink.Dir, "part-out-", prepare(t, points, sink.Slot{Name: "s"}, 1, point{1, 2}), "{1 2}\n"},
+		{"own", own.sink.Dir, "part-out-", prepare(t, own, sink.Slot{Name: "s"}, 1, 1, 2, 3), "\x01\x02\x03"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			if err := (&txCommitter{dir: c.dir}).Commit(t.Context(), []sink.Handle{c.h}); err != nil {
+				t.Fatal(err)
+			}
+			names, err := filepath.Glob(filepath.Join(c.dir, "*"))
+			if err != nil || len(names) != 1 {
+				t.Fatalf("got files %q, %v", names, err)
+			}
+			if name := filepath.Base(names[0]); !strings.HasPrefix(name, c.file) || !strings.Contains(name, c.h.Token) {
+				t.Errorf("file is named %s, want %s...%s", name, c.file, c.h.Token)
+			}
+			if got, err := os.ReadFile(names[0]); err != nil || string(got) != c.want {
+				t.Errorf("got %d bytes %.40q, %v, want %d bytes %.40q", len(got), got, err, len(c.want), c.want)
+			}
+		})
+	}
+}
+
+func TestSlotOf(t *testing.T) {
+	token := newToken()
+	cases := []struct {
+		name, slot string
+		ok         bool
+	}{
+		{hiddenName("job-out-1", token, openSuffix), "job-out-1", true},
+		{hiddenName("job-out-1", token, preparedSuffix), "job-out-1", true},
+		{hiddenName("job-out-1-"+token, token, preparedSuffix), "job-out-1-" + token, true},
+		{hiddenName("job-out-1", token, ""), "", false},
+		{hiddenName("job-out-1", token[1:], openSuffix), "", false},
+		{hiddenName("job-out-1", strings.Repeat("z", tokenLen), openSuffix), "", false},
+		{hiddenName("", token, openSuffix), "", false},
+		{hiddenName("job", token, openSuffix+preparedSuffix), "", false},
+		{"job-out-1-" + token + openSuffix, "", false},
+		{"." + token + openSuffix, "", false},
+		{".gitignore", "", false},
+		{".tmp", "", false},
+		{"", "", false},
+	}
+	for _, c := range cases {
+		if slot, ok := slotOf(c.name); slot != c.slot || ok != c.ok {
+			t.Errorf("%q: got %q %v, want %q %v", c.name, slot, ok, c.slot, c.ok)
+		}
+	}
+}
+
+func TestRecoverLeavesStrangersAlone(t *testing.T) {
+	dir := t.TempDir()
+	slot := sink.Slot{ID: 1, Name: "job-out-1"}
+	strangers := []string{
+		".job-out-1.tmp", ".job-out-1-abc.tmp", "job-out-1-" + newToken() + ".tmp", ".job-out-1-notes", "part-out-x",
+		hiddenName("job-out-1-2", newToken(), preparedSuffix), hiddenName("job-out-11", newToken(), openSuffix),
+	}
+	mine := []string{hiddenName(slot.Name, newToken(), preparedSuffix), hiddenName(slot.Name, newToken(), openSuffix)}
+	for _, name := range append(strangers, mine...) {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, c := txOpen(t, TxSink[string]{Dir: dir})
+	if err := c.Recover(t.Context(), nil, []sink.Slot{slot}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range strangers {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range mine {
+		if _, err := os.Stat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there (%v)", name, err)
+		}
+	}
+}
+
+func TestCommitFindsDamage(t *testing.T) {
+	harm := map[string]struct {
+		f       func(path string) error
+		recover bool // only Recover reads the file
+	}{
+		"shorter": {func(p string) error { return os.Truncate(p, 1) }, false},
+		"longer":  {func(p string) error { return os.Truncate(p, 100) }, false},
+		"gone":    {os.Remove, false},
+		"changed": {func(p string) error { return os.WriteFile(p, []byte("XXX\n"), 0o644) }, true},
+	}
+	for name, c := range harm {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			w, committer := txOpen(t, TxSink[string]{Dir: dir})
+			h := prepare(t, w, sink.Slot{Name: "s"}, 1, "abc")
+			n, err := readNative(h)
+			if err := errors.Join(err, c.f(filepath.Join(dir, n.Prepared))); err != nil {
+				t.Fatal(err)
+			}
+			errs := []error{committer.Recover(t.Context(), []sink.Handle{h}, []sink.Slot{h.Slot})}
+			if !c.recover {
+				errs = append(errs, committer.Commit(t.Context(), []sink.Handle{h}))
+			}
+			for _, err := range errs {
+				if !sink.IsPermanent(err) || fault.CodeOf(err) != fault.CommitFailed.ID {
+					t.Errorf("got %v, want a permanent %s", err, fault.CommitFailed.ID)
+				}
+			}
+			if lines, err := visible(dir); err != nil || len(lines) > 0 {
+				t.Errorf("visible: %q, %v", lines, err)
+			}
+		})
+	}
+}
+
+func TestHandleOfAnotherForm(t *testing.T) {
+	_, c := txOpen(t, TxSink[string]{Dir: t.TempDir()})
+	for data, code := range map[string]fault.Code{
+		"":              fault.CommitFailed,
+		`{"version":2}`: fault.NewerFormat,
+		`{"version":1}`: fault.CommitFailed,
+		`{"version":1,"prepared":"../x","final":"y"}`: fault.CommitFailed,
+	} {
+		err := c.Commit(t.Context(), []sink.Handle{{Native: []byte(data)}})
+		if !sink.IsPermanent(err) || fault.CodeOf(err) != code.ID {
+			t.Errorf("%q: got %v, want a permanent %s", data, err, code.ID)
+		}
+	}
+}
+
+func TestTxFaults(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cases := []struct {
+		name string
+		s    TxSink[string]
+		code fault.Code
+		says string
+	}{
+		{"no dir", TxSink[string]{}, fault.BadPipeline, "Dir is missing"},
+		{"absent", TxSink[string]{Dir: filepath.Join(dir, "none")}, fault.Preflight, "make the directory"},
+		{"file", TxSink[string]{Dir: file}, fault.Preflight, "Dir"},
+		{"hidden", TxSink[string]{Dir: dir, Prefix: ".x"}, fault.BadPipeline, "Prefix"},
+		{"slash", TxSink[string]{Dir: dir, Suffix: "/x"}, fault.BadPipeline, "Suffix"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, werr := c.s.TxWriter(t.Context(), txTask)
+			_, cerr := c.s.Committer(t.Context(), txTask)
+			for _, err := range []error{c.s.Preflight(t.Context()), werr, cerr} {
+				if fault.CodeOf(err) != c.code.ID || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("got %v, want %s with %q", err, c.code.ID, c.says)
+				}
+			}
+		})
+	}
+	if err := (TxSink[string]{Dir: dir}).Preflight(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".*")); err != nil || len(left) > 0 {
+		t.Errorf("preflight leaves %q, %v", left, err)
+	}
+	if _, err := (TxSink[string]{Dir: dir}).TxWriter(t.Context(), sink.Task{Operator: "a/b"}); fault.CodeOf(err) != fault.BadPipeline.ID {
+		t.Errorf("operator with a slash: %v", err)
+	}
+}
+
+func TestWriteFaultsSayWhatToDo(t *testing.T) {
+	dir := t.TempDir()
+	w, _ := txOpen(t, TxSink[string]{Dir: dir})
+	if err := w.Begin(t.Context(), sink.Slot{Name: "../s"}); err == nil {
+		t.Error("slot name with a slash was taken")
+	}
+	if err := w.Begin(t.Context(), sink.Slot{Name: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Begin(t.Context(), sink.Slot{Name: "t"}); err == nil {
+		t.Error("second Begin was taken")
+	}
+	own := w.f
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.f = full // stands for a file on a full disk
+	big := string(bytes.Repeat([]byte("x"), writeSize))
+	err = w.Write(t.Context(), []string{big})
+	if fault.CodeOf(err) != fault.SinkFailed.ID || !strings.Contains(err.Error(), "free disk space") {
+		t.Errorf("full disk on Write: %v", err)
+	}
+	if _, err := w.Prepare(t.Context(), 1); !strings.Contains(fmt.Sprint(err), "free disk space") {
+		t.Errorf("full disk on Prepare: %v", err)
+	}
+	w.f = own
+	if err := errors.Join(full.Close(), w.Close(), os.Remove(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Begin(t.Context(), sink.Slot{Name: "s"}); !strings.Contains(fmt.Sprint(err), "make the directory again") {
+		t.Errorf("directory gone: %v", err)
+	}
+	if _, err := w.Prepare(t.Context(), 1); !errors.Is(err, errNotBegun) {
+		t.Errorf("Prepare without Begin: %v", err)
+	}
+	if err := w.Write(t.Context(), []string{"x"}); !errors.Is(err, errNotBegun) {
+		t.Errorf("Write without Begin: %v", err)
+	}
+}
