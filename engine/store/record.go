@@ -1,0 +1,97 @@
+package store
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/weirline/weirline/sink"
+)
+
+// Format is the version of the epoch record this binary writes. It reads every version up to this one.
+const Format = 1
+
+// Record is everything one epoch knows: the cut through all sources, operators and sinks. It is written once, by the
+// coordinator, after every task has acked, and never changed.
+type Record struct {
+	Format    int                 `cbor:"1,keyasint"`
+	Job       string              `cbor:"2,keyasint"`
+	Epoch     uint64              `cbor:"3,keyasint"`
+	Taken     time.Time           `cbor:"4,keyasint"` // when the barrier was injected, UTC
+	KeyGroups int                 `cbor:"5,keyasint"` // fixed by the job's first epoch
+	End       End                 `cbor:"6,keyasint"`
+	Sources   map[string]Source   `cbor:"7,keyasint"` // by operator name
+	Operators map[string]Operator `cbor:"8,keyasint"` // by operator name
+	Handles   []sink.Handle       `cbor:"9,keyasint"` // prepared by this epoch or an earlier one, not recorded as committed
+	InFlight  []Blob              `cbor:"10,keyasint"`
+}
+
+// End says whether the job went on after the epoch.
+type End int
+
+// The ends.
+const (
+	Running   End = iota // periodic or requested; the job went on
+	Suspended            // the last epoch of a run that was asked to stop; nothing closed early
+	Drained              // the input was made to end: windows have fired
+	Finished             // the input ended by itself; restoring it runs nothing
+)
+
+// Source is the split table of one source and its enumerator's own state.
+type Source struct {
+	Enumerator []byte  `cbor:"1,keyasint"`
+	Discovered bool    `cbor:"2,keyasint"` // Discover had reported done
+	Splits     []Split `cbor:"3,keyasint"` // in the order they were found
+}
+
+// Split is a row of the split table.
+type Split struct {
+	ID        string `cbor:"1,keyasint"`
+	Position  []byte `cbor:"2,keyasint"` // encoded by the source's codec
+	Finished  bool   `cbor:"3,keyasint"`
+	Started   bool   `cbor:"4,keyasint"` // some reader has had it
+	Watermark int64  `cbor:"5,keyasint"` // microseconds; math.MinInt64 = nothing yet
+}
+
+// Operator is the state of all tasks of one operator.
+type Operator struct {
+	Parallelism int    `cbor:"1,keyasint"`
+	Tasks       []Task `cbor:"2,keyasint"`
+}
+
+// Task is the state of one task of one operator.
+type Task struct {
+	Index     int      `cbor:"1,keyasint"`
+	Watermark int64    `cbor:"2,keyasint"` // microseconds; math.MinInt64 = nothing yet
+	Keyed     *Blob    `cbor:"3,keyasint"` // keyed state and timers, by key group; nil = none
+	Writer    []byte   `cbor:"4,keyasint"` // snapshot of a stateful writer
+	Lists     []string `cbor:"5,keyasint"` // names of operator lists, beside Items
+	Items     [][]byte `cbor:"6,keyasint"` // encoded operator lists, one for each name
+}
+
+// Blob is a piece of state: kept in the record when it is small, in a file of its own otherwise.
+type Blob struct {
+	Inline []byte `cbor:"1,keyasint"`
+	File   string `cbor:"2,keyasint"` // relative to the store's root; "" = inline
+	Size   int64  `cbor:"3,keyasint"`
+	Sum    uint64 `cbor:"4,keyasint"` // xxhash64 of the content
+}
+
+// Blobs yields every blob the record names, inline ones too: those of tasks by operator name, then those in flight.
+func (r *Record) Blobs() iter.Seq[Blob] {
+	return func(yield func(Blob) bool) {
+		for _, op := range slices.Sorted(maps.Keys(r.Operators)) {
+			for _, t := range r.Operators[op].Tasks {
+				if t.Keyed != nil && !yield(*t.Keyed) {
+					return
+				}
+			}
+		}
+		for _, b := range r.InFlight {
+			if !yield(b) {
+				return
+			}
+		}
+	}
+}
