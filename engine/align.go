@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"math"
+	"time"
+)
+
+// alignGroup is the sources that are read at about the same event time. Sources join by Watermarks.Align.
+type alignGroup struct {
+	drift   int64 // microseconds
+	sources map[*vertex]bool
+}
+
+// alignEvery is how often the allowed time is announced; a pause that isn't renewed for leaseRounds of these ends by itself,
+// so that a lost announcement can't hang a job.
+const (
+	alignEvery  = 200 * time.Millisecond
+	leaseRounds = 3
+)
+
+// timed notes what an EventTime operator wants of the sources before it.
+func (p *Pipeline) timed(v *vertex, w Watermarks) {
+	if w.Idle <= 0 && w.Align == "" {
+		return
+	}
+	var roots []*vertex
+	var walk func(v *vertex)
+	walk = func(v *vertex) {
+		if v.source != nil {
+			roots = append(roots, v)
+		}
+		for _, l := range v.inputs {
+			walk(l.from)
+		}
+	}
+	walk(v)
+	for _, r := range roots {
+		r.source.ticks = true
+	}
+	if w.Align == "" {
+		return
+	}
+	drift := w.MaxDrift
+	if drift == 0 {
+		drift = time.Minute
+	}
+	g := p.groups[w.Align]
+	if g == nil {
+		g = &alignGroup{drift: drift.Microseconds(), sources: map[*vertex]bool{}}
+		p.groups[w.Align] = g
+	}
+	if g.drift != drift.Microseconds() {
+		p.errorf("alignment group %q has MaxDrift %v elsewhere and %v here", w.Align, time.Duration(g.drift)*time.Microsecond, drift)
+	}
+	for _, r := range roots {
+		g.sources[r] = true
+	}
+}
+
+// align announces to each group how far its splits may go: the lowest event time of all of them plus the drift. Splits that
+// are idle, finished, unstarted or haven't a time yet don't count; without any that count there is no limit.
+func (c *coord) align(now time.Time) {
+	until := now.Add(leaseRounds * alignEvery)
+	for _, g := range c.att.job.p.groups {
+		lowest := int64(maxTime)
+		for v := range g.sources {
+			for _, t := range c.att.byHead[v] {
+				lowest = min(lowest, t.stats.slowest.Load())
+			}
+		}
+		allowed := lowest
+		if lowest < math.MaxInt64-g.drift {
+			allowed = lowest + g.drift
+		}
+		for v := range g.sources {
+			for _, t := range c.att.byHead[v] {
+				t.in.tell(func(t *task) error { t.src.allow(allowed, until); return nil })
+			}
+		}
+	}
+}

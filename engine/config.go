@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/fault"
+)
+
+// Config is a job's settings. The zero value of every field but Name is a sensible default.
+type Config struct {
+	// Name identifies the job: letters, digits, dots, dashes, underscores. Its state belongs to this name. Required.
+	Name string
+
+	// Dir is the state directory; it is made if it doesn't exist. "" = nothing is stored: no checkpoints, a restart of
+	// the process begins anew, and two-phase sinks are refused.
+	Dir string
+
+	// Store opens where checkpoints are kept, called once by Run. nil = a directory, Dir.
+	Store func(o store.Options) (store.Store, error)
+
+	// Parallelism is how many tasks each operator has. 0 = the number of processors.
+	Parallelism int
+
+	// KeyGroups is the number of parts keyed state is dealt in, the upper bound of any later parallelism, fixed by the
+	// job's first checkpoint. 0 = 128.
+	KeyGroups int
+
+	// CheckpointEvery is the time between the starts of two checkpoints. 0 = 10 s, negative = none but those that ends and
+	// switches of sources request.
+	CheckpointEvery time.Duration
+
+	// CheckpointTimeout is how long a checkpoint may take. 0 = 10 min.
+	CheckpointTimeout time.Duration
+
+	// MinPause is the least time between the end of a checkpoint and the start of the next periodic one. 0 = none.
+	MinPause time.Duration
+
+	// TolerateFailures is how many checkpoints in a row may fail before the job restarts. 0 = 3, negative = any number.
+	TolerateFailures int
+
+	// Retain is how many complete checkpoints are kept. 0 = 3.
+	Retain int
+
+	// Uncommitted is how many epochs may wait to be committed before two-phase sinks stop taking input. 0 = 2.
+	Uncommitted int
+
+	// Restart says what to do when a task fails. Its zero value restarts with growing delays and gives up after ten failures
+	// without a checkpoint in between.
+	Restart Restart
+
+	// Poison is the policy for bad records. Its zero value fails the job and shows the record.
+	Poison Poison
+
+	// ExactlyOnce refuses a pipeline with a sink that is neither two-phase nor idempotent. false = any sink will do.
+	ExactlyOnce bool
+
+	// BatchSize is how many records go through an exchange at a time, if they fit into
+	// 64 KiB. 0 = 512.
+	BatchSize int
+
+	// Linger is how long a record may wait for others at an exchange while its task is busy. 0 = 5 ms.
+	Linger time.Duration
+
+	// QueueBatches bounds each exchange queue, in batches. 0 = 16.
+	QueueBatches int
+
+	// CommitWait is how long a stop waits for commits before it lists what is uncommitted and leaves. 0 = 1 min.
+	CommitWait time.Duration
+
+	// Fallback resumes from the newest checkpoint that is whole when the newest one is damaged.
+	Fallback bool
+
+	// AllowDropped starts even though the checkpoint holds state of operators the pipeline no longer has.
+	AllowDropped bool
+
+	// Log receives state changes and warnings, nothing per record. nil = discarded.
+	Log *slog.Logger
+}
+
+// Restart is the strategy after a task failure.
+type Restart struct {
+	// Attempts is how many restarts in a row, without a checkpoint completed in between, are tried.
+	// 0 = 10, negative = none: the first failure ends the job.
+	Attempts int
+
+	// Delay is the time before the first restart. 0 = 100 ms, negative = at once.
+	Delay time.Duration
+
+	// Factor multiplies the delay after each failure. 0 = 2; 1 = fixed delay.
+	Factor float64
+
+	// MaxDelay bounds the delay. 0 = 1 min.
+	MaxDelay time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	def(&c.Parallelism, runtime.GOMAXPROCS(0))
+	def(&c.KeyGroups, 128)
+	def(&c.CheckpointEvery, 10*time.Second)
+	def(&c.CheckpointTimeout, 10*time.Minute)
+	def(&c.TolerateFailures, 3)
+	def(&c.Retain, 3)
+	def(&c.Uncommitted, 2)
+	def(&c.BatchSize, 512)
+	def(&c.Linger, 5*time.Millisecond)
+	def(&c.QueueBatches, 16)
+	def(&c.CommitWait, time.Minute)
+	def(&c.Poison.Budget, 1000)
+	def(&c.Restart.Attempts, 10)
+	def(&c.Restart.Delay, 100*time.Millisecond)
+	def(&c.Restart.Factor, 2)
+	def(&c.Restart.MaxDelay, time.Minute)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// def sets what is unset.
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func (c Config) validate() (errs []error) {
+	bad := func(format string, args ...any) {
+		errs = append(errs, fault.New(fault.BadPipeline, format, args...).At(userLine()))
+	}
+	if !nameRule.MatchString(c.Name) {
+		bad("Config.Name %q: use a letter, then up to 99 letters, digits, dots, dashes or underscores", c.Name)
+	}
+	if c.KeyGroups < 1 || c.KeyGroups > 1<<15 {
+		bad("Config.KeyGroups is %d: use 1 to 32768", c.KeyGroups)
+	}
+	if c.Parallelism < 1 || c.Parallelism > c.KeyGroups {
+		errs = append(errs, fault.New(fault.Parallelism, "Config.Parallelism is %d, with %d key groups", c.Parallelism, c.KeyGroups))
+	}
+	if c.BatchSize < 1 || c.QueueBatches < 1 || c.Retain < 1 || c.Uncommitted < 1 {
+		bad("Config: BatchSize, QueueBatches, Retain and Uncommitted must be positive")
+	}
+	if c.Restart.Factor < 1 {
+		bad("Config.Restart.Factor is %v: use 1 or more", c.Restart.Factor)
+	}
+	return errs
+}

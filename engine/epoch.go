@@ -1,0 +1,280 @@
+package engine
+
+import (
+	"errors"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
+)
+
+// epochRun is an epoch being taken.
+type epochRun struct {
+	id      uint64
+	end     store.End
+	began   time.Time
+	taken   time.Time
+	waiting map[*task]bool
+	rec     *store.Record
+	acked   map[string][]store.Split
+	handles []sink.Handle
+	pause   time.Duration
+	bytes   int64
+	closed  bool // all acks are in; the record is being published
+	records int64
+}
+
+// epochStats is what Status tells about epochs.
+type epochStats struct {
+	completed, failed int64
+	lastEpoch         uint64
+	lastEnd           time.Time
+	lastDuration      time.Duration
+	lastPause         time.Duration
+	lastBytes         int64
+	durations         []time.Duration
+	longestPause      time.Duration
+	records           int64 // read when the last complete epoch was taken
+}
+
+// maybeEpoch begins an epoch if one is due: the last one of a stop or an end, one that was requested, or a periodic one.
+func (c *coord) maybeEpoch(now time.Time) error {
+	if c.att.job.store == nil {
+		c.requested = false
+		return c.resumeSwitches(0)
+	}
+	if c.stopping != store.Running && !c.ended && c.lastFailure != nil && now.Sub(c.stopAt) > c.att.job.cfg.CommitWait {
+		return fault.Wrap(fault.EpochFailures, c.lastFailure, "no last checkpoint within %v of the stop; the next start resumes from epoch %d",
+			c.att.job.cfg.CommitWait, c.att.job.lastEpoch())
+	}
+	if e := c.pending; e != nil {
+		if !e.closed && now.Sub(e.began) > c.att.job.cfg.CheckpointTimeout {
+			return c.failEpoch(fault.New(fault.EpochTimeout, "epoch %d is not acked after %v by %s",
+				e.id, c.att.job.cfg.CheckpointTimeout, c.slowest()))
+		}
+		return nil
+	}
+	if c.ended || now.Before(c.retryAt) {
+		return nil
+	}
+	end := store.Running
+	switch {
+	case c.drained == len(c.att.tasks):
+		end = c.endKind()
+	case c.stopping == store.Suspended:
+		end = store.Suspended
+	case c.requested:
+	case !c.nextAt.IsZero() && !now.Before(c.nextAt) && c.stopping == store.Running:
+	default:
+		return nil
+	}
+	return c.beginEpoch(end, now)
+}
+
+func (c *coord) beginEpoch(end store.End, now time.Time) error {
+	j := c.att.job
+	id, err := j.store.NextEpoch()
+	if err != nil {
+		return c.noEpoch(err, now)
+	}
+	e := &epochRun{
+		id: id, end: end, began: now, taken: now.UTC(), waiting: map[*task]bool{}, acked: map[string][]store.Split{},
+		rec: &store.Record{
+			Format: store.Format, Job: j.cfg.Name, Epoch: id, Taken: now.UTC(), KeyGroups: j.cfg.KeyGroups, End: end,
+			Sources: map[string]store.Source{}, Operators: map[string]store.Operator{},
+		},
+		records: c.att.recordsRead(),
+	}
+	for _, v := range j.p.vertices {
+		e.rec.Operators[v.name] = store.Operator{Parallelism: v.tasks}
+	}
+	for _, s := range c.sources {
+		e.rec.Sources[s.v.name] = s.d.snapshot()
+		if s.derived && s.carried == 0 {
+			s.carried = id
+		}
+	}
+	for _, t := range c.att.tasks {
+		e.waiting[t] = true
+	}
+	c.pending, c.requested = e, false
+	for _, s := range c.sources {
+		for _, t := range s.tasks {
+			t.in.tell(func(t *task) error {
+				if end == store.Suspended {
+					t.src.stop()
+				}
+				return t.barrier(id)
+			})
+		}
+	}
+	return nil
+}
+
+// noEpoch is an epoch that could not even get a number.
+func (c *coord) noEpoch(err error, now time.Time) error {
+	c.retryAt = now.Add(retryPause(c.failures))
+	return c.countFailure(err, 0)
+}
+
+func retryPause(failures int) time.Duration {
+	return min(100*time.Millisecond<<min(failures, 6), 5*time.Second)
+}
+
+func (c *coord) slowest() string {
+	var names []string
+	for t := range c.pending.waiting {
+		names = append(names, t.name)
+	}
+	sort.Strings(names)
+	return "operator " + strings.Join(names, ", ")
+}
+
+// acked takes a task's part of the cut.
+func (c *coord) acked(a ack) error {
+	e := c.pending
+	if e == nil || a.epoch != e.id || !e.waiting[a.t] {
+		return nil // of an epoch that was given up
+	}
+	if a.err != nil {
+		return c.failEpoch(a.err)
+	}
+	delete(e.waiting, a.t)
+	for name, st := range a.ops {
+		op := e.rec.Operators[name]
+		op.Tasks = append(op.Tasks, st)
+		e.rec.Operators[name] = op
+	}
+	if a.t.src != nil {
+		e.acked[a.t.name] = append(e.acked[a.t.name], a.splits...)
+	}
+	e.handles = append(e.handles, a.handles...)
+	e.pause, e.bytes = max(e.pause, a.pause), e.bytes+a.bytes
+	if len(e.waiting) > 0 {
+		return nil
+	}
+	return c.closeEpoch(e)
+}
+
+// closeEpoch assembles the record and has it published.
+func (c *coord) closeEpoch(e *epochRun) error {
+	for _, s := range c.sources {
+		src := e.rec.Sources[s.v.name]
+		if err := s.d.merge(&src, e.acked[s.v.name]); err != nil {
+			return c.failEpoch(fault.At(err, "source "+s.v.name))
+		}
+		e.rec.Sources[s.v.name] = src
+	}
+	for name, op := range e.rec.Operators {
+		sort.Slice(op.Tasks, func(i, k int) bool { return op.Tasks[i].Index < op.Tasks[k].Index })
+		e.rec.Operators[name] = op
+	}
+	e.rec.Handles = c.handlesOf(e)
+	e.closed = true
+	c.att.job.spawn(func() {
+		c.post(published{e, c.att.job.store.Publish(e.rec)})
+	})
+	return nil
+}
+
+// published is the store's answer: the moment an epoch is complete, or isn't.
+func (c *coord) published(p published) error {
+	if c.pending != p.e {
+		return nil
+	}
+	if errors.Is(p.err, store.ErrUnknown) {
+		return p.err // the attempt ends; the next one asks the store what is true
+	}
+	if p.err != nil {
+		return c.failEpoch(p.err)
+	}
+	e, now := p.e, time.Now()
+	c.pending = nil
+	if c.failures > 0 {
+		c.att.job.log.Info("checkpoints succeed again", "epoch", e.id, "failed", c.failures)
+	}
+	c.failures, c.retryAt, c.lastFailure = 0, time.Time{}, nil
+	c.note(e, now)
+	if every := c.att.job.cfg.CheckpointEvery; every > 0 {
+		next := e.began.Add(every)
+		if pause := now.Add(c.att.job.cfg.MinPause); next.Before(pause) {
+			next = pause
+		}
+		c.nextAt = next
+	}
+	for _, t := range c.att.tasks {
+		t.in.tell(func(t *task) error { t.complete(e.id); return nil })
+	}
+	c.commit(e)
+	if e.end != store.Running {
+		c.ended, c.outcome = true, e.end
+	}
+	return c.resumeSwitches(e.id)
+}
+
+// note keeps the figures of a complete epoch.
+func (c *coord) note(e *epochRun, now time.Time) {
+	j := c.att.job
+	j.statusMu.Lock()
+	defer j.statusMu.Unlock()
+	s := &j.epochs
+	s.completed++
+	s.lastEpoch, s.lastEnd, s.lastDuration = e.id, now, now.Sub(e.began)
+	s.lastPause, s.lastBytes, s.records = e.pause, e.bytes, e.records
+	s.longestPause = max(s.longestPause, e.pause)
+	if s.durations = append(s.durations, s.lastDuration); len(s.durations) > 1024 {
+		s.durations = s.durations[512:]
+	}
+	j.log.Debug("epoch complete", "epoch", e.id, "duration", s.lastDuration, "pause", e.pause, "bytes", e.bytes)
+}
+
+// resumeSwitches lets sources go on whose change of stage is durable now.
+func (c *coord) resumeSwitches(epoch uint64) error {
+	for _, s := range c.sources {
+		if s.derived && (c.att.job.store == nil || s.carried != 0 && s.carried <= epoch) {
+			s.switching, s.derived, s.carried = false, false, 0
+			s.resume <- struct{}{}
+		}
+	}
+	return nil
+}
+
+// failEpoch gives up the epoch in hand: as if it had never begun.
+func (c *coord) failEpoch(cause error) error {
+	e := c.pending
+	c.pending = nil
+	for _, t := range c.att.tasks {
+		t.in.tell(func(t *task) error { t.abort(e.id); return nil })
+	}
+	for _, s := range c.sources {
+		if s.carried == e.id {
+			s.carried, c.requested = 0, true
+		}
+	}
+	c.att.job.store.Discard(e.id)
+	now := time.Now()
+	c.retryAt = now.Add(retryPause(c.failures))
+	return c.countFailure(cause, e.id)
+}
+
+// countFailure logs the first failure of a streak, and ends the attempt when there are too many. A store that can't be
+// written doesn't count: a restart would not help, and nothing is lost while the job goes on.
+func (c *coord) countFailure(cause error, epoch uint64) error {
+	j := c.att.job
+	c.failures++
+	c.lastFailure = cause
+	j.statusMu.Lock()
+	j.epochs.failed++
+	j.statusMu.Unlock()
+	if c.failures == 1 {
+		j.log.Warn("checkpoint failed; the job goes on and retries", "epoch", epoch, "error", cause,
+			"a_restart_would_replay_records", c.att.replays())
+	}
+	if most := j.cfg.TolerateFailures; most >= 0 && c.failures > most && fault.CodeOf(cause) != fault.StoreFull.ID {
+		return fault.Wrap(fault.EpochFailures, cause, "%d checkpoints failed in a row", c.failures)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirline/weirline/source"
+)
+
+// From reads a source. Its name is the address of the positions in the state.
+func From[T any, S source.Split](p *Pipeline, name string, src source.Source[T, S]) Stream[T] {
+	v := &vertex{canPoison: true}
+	p.add(name, "source", nil, v)
+	if b, ok := source.As[source.Borrower](src); ok && b.Borrowed() {
+		v.borrowed = true
+	}
+	bounded := true
+	if b, ok := source.As[source.Bounded](src); ok {
+		bounded = b.Bounded()
+	}
+	if c, ok := source.As[source.Preflight](src); ok {
+		v.check = append(v.check, c.Preflight)
+	}
+	v.source = &sourceVertex{bounded: bounded, open: func(ctx context.Context, t source.Task) (splitDriver, error) {
+		e, err := src.Enumerator(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		return newSplitTable(e), nil
+	}}
+	v.build = func(b *builder) (any, error) {
+		bad, next, err := poisonAndNext[T](b, v)
+		if err != nil {
+			return nil, err
+		}
+		r, err := src.Reader(b.t.ctx, b.t.sourceTask(v))
+		if err != nil {
+			return nil, fmt.Errorf("open source %q: %w", v.name, err)
+		}
+		run := newSourceRun(b.t, v, r, next, bad)
+		b.t.src = run
+		return run, nil
+	}
+	v.receive = func(_ *job, n any) func(any) error { return n.(*sourceRun[T, S]).receive }
+	return streamOf[T](p, v, "")
+}
+
+// sourceVertex is what the coordinator needs of a source.
+type sourceVertex struct {
+	bounded bool
+	ticks   bool // its clocks depend on the machine's: idleness, alignment
+	open    func(ctx context.Context, t source.Task) (splitDriver, error)
+}

@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/source"
+)
+
+// guardNode stands before every operator: it counts its input and remembers which operator runs, so that a panic in user
+// code can be given its name. Its cost is one call a batch.
+type guardNode[T any] struct {
+	t    *task
+	op   *opStats
+	next node[T]
+}
+
+// opStats is what is counted of one operator in one task. Written by the task, read by anybody.
+type opStats struct {
+	name string
+	in   atomic.Int64
+
+	poison, late atomic.Int64
+}
+
+// op is the statistics of an operator of this task.
+func (t *task) op(name string) *opStats {
+	for _, o := range t.ops {
+		if o.name == name {
+			return o
+		}
+	}
+	o := &opStats{name: name}
+	t.ops = append(t.ops, o)
+	return o
+}
+
+func guard[T any](b *builder, v *vertex, n node[T]) node[T] {
+	return &guardNode[T]{t: b.t, op: b.t.op(v.name), next: n}
+}
+
+func (n *guardNode[T]) push(b *source.Batch[T]) error {
+	n.t.running = n.op
+	n.op.in.Add(int64(len(b.Values)))
+	return n.next.push(b)
+}
+
+func (n *guardNode[T]) advance(c clock) error { return n.next.advance(c) }
+
+// recovered turns a panic into a task error with the stack.
+func (t *task) recovered(r any) error {
+	where := "task " + t.name
+	if t.running != nil {
+		where = "operator " + t.running.name
+	}
+	return fault.New(fault.UserPanic, "%s", fmt.Sprintf("panic: %v\n%s", r, debug.Stack())).At(where)
+}

@@ -1,0 +1,280 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/fault"
+)
+
+// Pipeline is a graph under construction. Building never fails at once: mistakes are collected with the file and line of
+// the call and returned together by Check and Run. Not safe for concurrent use.
+type Pipeline struct {
+	cfg      Config
+	vertices []*vertex
+	byName   map[string]*vertex
+	errs     []error
+	dead     *vertex // dead letter sink
+	groups   map[string]*alignGroup
+
+	mu        sync.Mutex
+	job       *job      // once it runs
+	stopEarly store.End // asked for before that
+}
+
+// vertex is an operator of the graph. Its name is the address of its state.
+type vertex struct {
+	name        string
+	kind        string // for plans: "source", "map", "sink", ...
+	line        string // where the user made it
+	parallelism int    // 0 = the job's
+	inputs      []*link
+	outs        []*link
+	borrowed    bool // its output points into recycled memory
+	canPoison   bool
+	missing     string // what the user has still to call
+
+	// build makes the operator's node in one task; the result is a node[I]. It builds what follows first.
+	build func(b *builder) (any, error)
+	// receive makes the function that takes the payloads of a task's channels and feeds them to node n, a node[I].
+	receive func(j *job, n any) func(payload any) error
+
+	source *sourceVertex // set for sources
+	commit committerMaker
+	check  []func(ctx context.Context) error // preflights
+	sinkOK string                            // guarantee of a sink, for plans: "exactly once", "idempotent", "at least once"
+
+	// Filled by plan.
+	tasks int
+	head  *vertex // first operator of the task this one runs in
+}
+
+// linkKind says how records go from one operator to the next.
+type linkKind int
+
+const (
+	linkForward   linkKind = iota // task i to task i; fused when the receiver has one input
+	linkHash                      // to the owner of the key
+	linkRebalance                 // round robin
+)
+
+func (k linkKind) String() string { return [...]string{"forward", "hash", "rebalance"}[k] }
+
+// link joins a port of one operator to another operator.
+type link struct {
+	from, to *vertex
+	port     string // "" for the main output
+	kind     linkKind
+	fused    bool
+	connect  connector
+}
+
+// New begins a pipeline.
+func New(cfg Config) *Pipeline {
+	p := &Pipeline{cfg: cfg.withDefaults(), byName: map[string]*vertex{}, groups: map[string]*alignGroup{}}
+	p.errs = p.cfg.validate()
+	return p
+}
+
+var nameRule = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9._-]{0,99}$`)
+
+// add puts an operator into the graph.
+func (p *Pipeline) add(name, kind string, ups []upstream, v *vertex) *vertex {
+	v.name, v.kind, v.line = name, kind, userLine()
+	switch {
+	case !nameRule.MatchString(name):
+		p.errorf("operator name %q: use a letter, then up to 99 letters, digits, dots, dashes or underscores", name)
+	case p.byName[name] != nil:
+		p.errorf("operator name %q is taken by the one at %s; names are the addresses of state and must differ", name, p.byName[name].line)
+	default:
+		p.byName[name] = v
+	}
+	for _, u := range ups {
+		if u.v == nil {
+			p.errorf("operator %q reads from a stream that was not made by this pipeline", name)
+			continue
+		}
+		l := &link{from: u.v, to: v, port: u.port, kind: u.kind, connect: u.connect}
+		v.inputs = append(v.inputs, l)
+		u.v.outs = append(u.v.outs, l)
+	}
+	p.vertices = append(p.vertices, v)
+	return v
+}
+
+// errorf collects a mistake with the user's file and line.
+func (p *Pipeline) errorf(format string, args ...any) {
+	p.errs = append(p.errs, fault.New(fault.BadPipeline, format, args...).At(userLine()))
+}
+
+// typeErrorf collects a type that can't be used where it stands.
+func (p *Pipeline) typeErrorf(err error, format string, args ...any) {
+	p.errs = append(p.errs, fault.Wrap(fault.BadType, err, format, args...).At(userLine()))
+}
+
+// userLine is the file and line of the first caller outside this package.
+func userLine() string {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		f, more := frames.Next()
+		inside := strings.HasPrefix(f.Function, enginePath+".") && !strings.HasSuffix(f.File, "_test.go")
+		if !inside && f.File != "" {
+			return fmt.Sprintf("%s:%d", filepath.Base(filepath.Dir(f.File))+"/"+filepath.Base(f.File), f.Line)
+		}
+		if !more {
+			return "unknown line"
+		}
+	}
+}
+
+var enginePath = reflect.TypeFor[Pipeline]().PkgPath()
+
+// Check returns everything that is wrong with the pipeline without starting it; it does no I/O.
+func (p *Pipeline) Check() error {
+	errs := append([]error(nil), p.errs...)
+	if len(p.vertices) == 0 {
+		errs = append(errs, fault.New(fault.BadPipeline, "the pipeline has no operator"))
+	}
+	if p.cfg.Poison.Policy == PoisonDeadLetter && p.dead == nil {
+		errs = append(errs, fault.New(fault.BadPipeline, "the poison policy is dead letter, but there is no sink for dead letters").
+			WithFix("call DeadLetters with a sink"))
+	}
+	for _, v := range p.vertices {
+		errs = append(errs, p.checkVertex(v)...)
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Pipeline) checkVertex(v *vertex) (errs []error) {
+	if v.parallelism > p.cfg.KeyGroups {
+		errs = append(errs, fault.New(fault.Parallelism, "operator %q wants parallelism %d, there are %d key groups",
+			v.name, v.parallelism, p.cfg.KeyGroups))
+	}
+	if v.missing != "" {
+		errs = append(errs, fault.New(fault.BadPipeline, "operator %q has no %s", v.name, v.missing).At(v.line))
+	}
+	if v.commit != nil && p.cfg.Dir == "" && p.cfg.Store == nil {
+		errs = append(errs, fault.New(fault.BadPipeline, "operator %q commits in two phases, which needs a state directory", v.name).
+			At(v.line).WithFix("set Config.Dir"))
+	}
+	if p.cfg.ExactlyOnce && v.sinkOK == "at least once" {
+		errs = append(errs, fault.New(fault.NotIdempotent, "sink %q writes at least once", v.name).At(v.line))
+	}
+	for _, l := range v.inputs {
+		if l.from.borrowed && !(l.kind == linkForward && len(v.inputs) == 1) {
+			errs = append(errs, fault.New(fault.BadType, "operator %q exchanges values that point into recycled memory", v.name).
+				At(v.line).WithFix("copy the value in a Map before this operator"))
+		}
+	}
+	return errs
+}
+
+// plan decides which operators share a task: neighbours of equal parallelism joined by a single forward link.
+func (p *Pipeline) plan() (heads []*vertex) {
+	for _, v := range p.vertices {
+		v.tasks = v.parallelism
+		if v.tasks == 0 {
+			v.tasks = p.cfg.Parallelism
+		}
+		v.head = v
+		if v.source == nil && len(v.inputs) == 1 {
+			if l := v.inputs[0]; l.kind == linkForward && l.from.tasks == v.tasks {
+				l.fused, v.head = true, l.from.head
+			}
+		}
+		if v.head == v {
+			heads = append(heads, v)
+		}
+	}
+	for _, v := range p.vertices {
+		for _, l := range v.inputs {
+			if l.kind == linkForward && !l.fused && l.from.tasks != v.tasks {
+				l.kind = linkRebalance
+			}
+		}
+	}
+	return heads
+}
+
+// builder makes the nodes of one task.
+type builder struct {
+	t     *task
+	exits map[*link][]*channel
+}
+
+// nextOf builds what follows a port and returns one node for it.
+func nextOf[O any](b *builder, v *vertex, port string) (node[O], error) {
+	var nexts []node[O]
+	for _, l := range v.outs {
+		if l.port != port {
+			continue
+		}
+		n, err := b.follow(v, l)
+		if err != nil {
+			return nil, err
+		}
+		nexts = append(nexts, n.(node[O]))
+	}
+	switch len(nexts) {
+	case 0:
+		return dropNode[O]{}, nil
+	case 1:
+		return nexts[0], nil
+	}
+	return &teeNode[O]{nexts: nexts}, nil
+}
+
+func (b *builder) follow(v *vertex, l *link) (any, error) {
+	if !l.fused {
+		n, out, err := l.connect(b, v, b.exits[l])
+		if err != nil {
+			return nil, err
+		}
+		b.t.outs = append(b.t.outs, out)
+		return n, nil
+	}
+	return l.to.build(b)
+}
+
+// poisoner is the poison handler of a vertex in the task being built.
+func (b *builder) poisoner(v *vertex) (*poisoner, error) {
+	if p := b.t.poisoners[v]; p != nil {
+		return p, nil
+	}
+	p := &poisoner{op: v.name, stats: b.t.op(v.name), policy: b.t.job.cfg.Poison, log: b.t.log, task: b.t}
+	b.t.poisoners[v] = p
+	if p.policy.Policy == PoisonDeadLetter {
+		dead, err := nextOf[DeadLetter](b, v, portDead)
+		if err != nil {
+			return nil, err
+		}
+		p.dead = dead
+		b.t.deadEnds = append(b.t.deadEnds, dead)
+	}
+	return p, nil
+}
+
+// poisonAndNext builds what most operators need: their poison handler and what follows.
+func poisonAndNext[O any](b *builder, v *vertex) (*poisoner, node[O], error) {
+	bad, err := b.poisoner(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	next, err := nextOf[O](b, v, "")
+	return bad, next, err
+}
+
+// The ports beside the main one.
+const (
+	portLate = "late"
+	portDead = "dead"
+)

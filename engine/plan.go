@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Plan is a pipeline on paper: what runs where, what is joined how, and what is promised. It is a copy, in the order the
+// pipeline was built, the same for the same program and settings.
+type Plan struct {
+	Job         string          `json:"job"`
+	Parallelism int             `json:"parallelism"`
+	Stored      bool            `json:"stored"`      // checkpoints are kept
+	Poison      string          `json:"bad_records"` // "fail the job", "are skipped", "go to dead letters"
+	Operators   []PlanOperator  `json:"operators"`
+	Links       []PlanLink      `json:"links"`
+	Guarantees  []PlanGuarantee `json:"guarantees"` // one a sink
+}
+
+// PlanOperator is one operator.
+type PlanOperator struct {
+	Name        string `json:"name"`
+	Kind        string `json:"kind"` // "source", "map", "sink", ...
+	Parallelism int    `json:"parallelism"`
+	Task        string `json:"task"`                // first operator of the task this one runs in
+	Input       string `json:"input,omitempty"`     // of a source: "bounded" or "unbounded"
+	Guarantee   string `json:"guarantee,omitempty"` // of a sink alone: "exactly once", "idempotent", "at least once"
+}
+
+// PlanLink joins two operators.
+type PlanLink struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Port string `json:"port,omitempty"` // "" = main output; "late", "dead"
+	Kind string `json:"kind"`           // "fused" = in one task; "forward", "hash", "rebalance" = an exchange
+}
+
+// PlanGuarantee is what holds from the sources to one sink.
+type PlanGuarantee struct {
+	Sink    string   `json:"sink"`
+	Sources []string `json:"sources"`
+	Promise string   `json:"promise"` // one of the Promise constants
+	Why     string   `json:"why"`
+}
+
+// What a pipeline can promise from end to end.
+const (
+	PromiseExactlyOnce = "exactly once"
+	PromiseInEffect    = "exactly once in effect"
+	PromiseAtLeastOnce = "at least once"
+	PromiseNone        = "none across restarts"
+)
+
+// Plan lays the pipeline out as Run would. Call it when the pipeline is complete and not while Run runs.
+func (p *Pipeline) Plan() Plan {
+	p.linkDeadLetters()
+	p.plan()
+	pl := Plan{Job: p.cfg.Name, Parallelism: p.cfg.Parallelism, Stored: p.stored()}
+	pl.Poison = map[PoisonPolicy]string{
+		PoisonFail: "fail the job", PoisonSkip: "are skipped", PoisonDeadLetter: "go to dead letters",
+	}[p.cfg.Poison.Policy]
+	for _, v := range p.vertices {
+		op := PlanOperator{Name: v.name, Kind: v.kind, Parallelism: v.tasks, Task: v.head.name, Guarantee: v.sinkOK}
+		if v.source != nil {
+			op.Input = "unbounded"
+			if v.source.bounded {
+				op.Input = "bounded"
+			}
+		}
+		pl.Operators = append(pl.Operators, op)
+		for _, l := range v.inputs {
+			pl.Links = append(pl.Links, planLink(l))
+		}
+		if v.sinkOK != "" {
+			pl.Guarantees = append(pl.Guarantees, p.guarantee(v))
+		}
+	}
+	return pl
+}
+
+func (p *Pipeline) stored() bool { return p.cfg.Dir != "" || p.cfg.Store != nil }
+
+func planLink(l *link) PlanLink {
+	kind := l.kind.String()
+	if l.fused {
+		kind = "fused"
+	}
+	return PlanLink{From: l.from.name, To: l.to.name, Port: l.port, Kind: kind}
+}
+
+// guarantee works out the promise of one sink. Positions of sources belong to the engine, so every source is replayable;
+// what is left to decide is whether they are stored, and what the destination does with a replay.
+func (p *Pipeline) guarantee(v *vertex) PlanGuarantee {
+	g := PlanGuarantee{Sink: v.name, Sources: p.sourcesOf(v)}
+	switch {
+	case !p.stored():
+		g.Promise, g.Why = PromiseNone, "without a state directory each run begins anew"
+	case v.commit != nil:
+		g.Promise, g.Why = PromiseExactlyOnce, "positions and transactions belong to one checkpoint"
+	case v.sinkOK == "idempotent":
+		g.Promise, g.Why = PromiseInEffect, "records since the last checkpoint may be written again, which changes nothing as long as they come out the same"
+	default:
+		g.Promise, g.Why = PromiseAtLeastOnce, "records since the last checkpoint may be written again"
+	}
+	return g
+}
+
+// sourcesOf lists the sources a vertex gets records from, in the order of building.
+func (p *Pipeline) sourcesOf(v *vertex) []string {
+	seen := map[*vertex]bool{}
+	var visit func(v *vertex)
+	visit = func(v *vertex) {
+		if seen[v] {
+			return
+		}
+		seen[v] = true
+		for _, l := range v.inputs {
+			visit(l.from)
+		}
+	}
+	visit(v)
+	out := []string{}
+	for _, u := range p.vertices {
+		if seen[u] && u.source != nil {
+			out = append(out, u.name)
+		}
+	}
+	return out
+}
+
+// Preflight lets sources and sinks check their settings against the live systems, as Run does before it starts. The first
+// error is returned.
+func (p *Pipeline) Preflight(ctx context.Context) error {
+	for _, v := range p.vertices {
+		for _, check := range v.check {
+			err := check(ctx)
+			if ctx.Err() != nil {
+				return ctx.Err() // stopped meanwhile, which is nobody's fault
+			}
+			if err != nil {
+				return preflightError(v, err)
+			}
+		}
+	}
+	return nil
+}
+
+// JSON is the plan as indented JSON, with a newline at its end.
+func (pl Plan) JSON() string {
+	b, err := json.MarshalIndent(pl, "", "  ")
+	if err != nil {
+		panic("engine: encode plan: " + err.Error()) // strings, numbers and slices only
+	}
+	return string(b) + "\n"
+}
+
+// DOT is the plan in Graphviz's language: a box for each task, a node for each operator.
+func (pl Plan) DOT() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "digraph %s {\n  rankdir=LR;\n  node [shape=box];\n", dotQuote(pl.Job))
+	for i, task := range pl.tasks() {
+		fmt.Fprintf(&b, "  subgraph cluster_%d {\n    label=%s;\n", i,
+			dotQuote(fmt.Sprintf("%s x %d", task[0].Name, task[0].Parallelism)))
+		for _, op := range task {
+			label := op.Name + "\n" + op.Kind
+			if op.Guarantee != "" {
+				label += ", " + op.Guarantee
+			}
+			if op.Input != "" {
+				label += ", " + op.Input
+			}
+			fmt.Fprintf(&b, "    %s [label=%s];\n", dotQuote(op.Name), dotQuote(label))
+		}
+		b.WriteString("  }\n")
+	}
+	for _, l := range pl.Links {
+		label := l.Kind
+		if l.Port != "" {
+			label = l.Port + ", " + label
+		}
+		fmt.Fprintf(&b, "  %s -> %s [label=%s];\n", dotQuote(l.From), dotQuote(l.To), dotQuote(label))
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// dotQuote makes any text one string of DOT.
+func dotQuote(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\n`).Replace(s) + `"`
+}
+
+// String is the plan for people: a line for each task, and what is promised.
+func (pl Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "job %s: parallelism %d, bad records %s\n", pl.Job, pl.Parallelism, pl.Poison)
+	for _, task := range pl.tasks() {
+		var chain []string
+		for _, op := range task {
+			chain = append(chain, fmt.Sprintf("%s (%s)", op.Name, op.Kind))
+		}
+		fmt.Fprintf(&b, "  task %s x %d: %s", task[0].Name, task[0].Parallelism, strings.Join(chain, ", "))
+		for i, l := range pl.into(task) {
+			sep := ", "
+			if i == 0 {
+				sep = "; from "
+			}
+			fmt.Fprintf(&b, "%s%s by %s", sep, l.From, l.Kind)
+		}
+		b.WriteString("\n")
+	}
+	for _, g := range pl.Guarantees {
+		fmt.Fprintf(&b, "  %s -> %s: %s (%s)\n", strings.Join(g.Sources, ", "), g.Sink, g.Promise, g.Why)
+	}
+	return b.String()
+}
+
+// tasks groups the operators by the task they run in.
+func (pl Plan) tasks() [][]PlanOperator {
+	var out [][]PlanOperator
+	at := map[string]int{}
+	for _, op := range pl.Operators {
+		i, ok := at[op.Task]
+		if !ok {
+			i = len(out)
+			at[op.Task] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], op)
+	}
+	return out
+}
+
+// into lists the exchanges that lead into a task.
+func (pl Plan) into(task []PlanOperator) (out []PlanLink) {
+	for _, l := range pl.Links {
+		if l.Kind != "fused" && slices.ContainsFunc(task, func(op PlanOperator) bool { return op.Name == l.To }) {
+			out = append(out, l)
+		}
+	}
+	return out
+}

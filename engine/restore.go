@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/state"
+)
+
+// restorer gives the tasks of an attempt what a record holds for them.
+type restorer struct {
+	job *job
+	rec *store.Record
+}
+
+// watermark is the event time an operator's task had reached: its own at the same parallelism, the lowest otherwise, so
+// that what was late stays late and nothing becomes late that wasn't.
+func (r *restorer) watermark(op string, index int) int64 {
+	st, ok := r.rec.Operators[op]
+	if !ok || len(st.Tasks) == 0 {
+		return minTime
+	}
+	same := st.Parallelism == r.job.p.byName[op].tasks
+	lowest := int64(maxTime)
+	for _, t := range st.Tasks {
+		if same && t.Index == index {
+			return t.Watermark
+		}
+		lowest = min(lowest, t.Watermark)
+	}
+	return lowest
+}
+
+// keyed restores the key groups of a task from all old tasks that had some of them.
+func (r *restorer) keyed(op string, index int, into interface{ Groups() (int, int) }, restore func(store.Reader) error) error {
+	st := r.rec.Operators[op]
+	first, last := into.Groups()
+	for _, old := range st.Tasks {
+		lo, hi := state.Range(old.Index, st.Parallelism, r.job.cfg.KeyGroups)
+		if old.Keyed == nil || hi < first || lo > last {
+			continue
+		}
+		if err := r.blob(*old.Keyed, restore); err != nil {
+			return fault.At(err, fmt.Sprintf("operator %s task %d", op, index))
+		}
+	}
+	return nil
+}
+
+func (r *restorer) blob(b store.Blob, restore func(store.Reader) error) error {
+	rd, err := r.job.store.ReadBlob(b)
+	if err != nil {
+		return err
+	}
+	defer rd.Close()
+	return restore(rd)
+}
+
+// lists gives a task its operator lists: its own at the same parallelism, all items dealt round robin otherwise.
+func (r *restorer) lists(op string, index, tasks int, into *state.Lists) error {
+	st := r.rec.Operators[op]
+	parts := map[string][][]byte{}
+	for _, old := range st.Tasks {
+		for i, name := range old.Lists {
+			if st.Parallelism != tasks || old.Index == index {
+				parts[name] = append(parts[name], old.Items[i])
+			}
+		}
+	}
+	for name, ps := range parts {
+		if st.Parallelism != tasks {
+			dealt, err := state.Deal(ps, tasks)
+			if err != nil {
+				return fault.At(err, "operator "+op)
+			}
+			ps = dealt[index : index+1]
+		}
+		into.Restore(name, ps)
+	}
+	return nil
+}
+
+// writers deals the stored states of an operator's writers to its present tasks.
+func (r *restorer) writers(op string, index, tasks int) [][]byte {
+	var out [][]byte
+	for _, old := range r.rec.Operators[op].Tasks {
+		if old.Writer != nil && old.Index%tasks == index {
+			out = append(out, old.Writer)
+		}
+	}
+	return out
+}
+
+// checkDropped refuses a record that has state of operators the pipeline no longer has.
+func (j *job) checkDropped(rec *store.Record) error {
+	var gone []string
+	for name, op := range rec.Operators {
+		if j.p.byName[name] != nil {
+			continue
+		}
+		for _, t := range op.Tasks {
+			if t.Keyed != nil || len(t.Writer) > 0 {
+				gone = append(gone, name)
+				break
+			}
+		}
+	}
+	for name := range rec.Sources {
+		if v := j.p.byName[name]; v == nil || v.source == nil {
+			gone = append(gone, name)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	sort.Strings(gone)
+	if j.cfg.AllowDropped {
+		j.log.Warn("state is left behind", "operators", gone)
+		return nil
+	}
+	return fault.New(fault.DroppedState, "epoch %d has state of %s", rec.Epoch, strings.Join(gone, ", "))
+}
+
+// blobName names a task's blob inside its epoch.
+func blobName(op string, index int) string { return fmt.Sprintf("%s-%d", op, index) }

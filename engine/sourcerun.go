@@ -1,0 +1,336 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/source"
+)
+
+// sourceTask is a source in its task, without its types.
+type sourceTask interface {
+	start(ctx context.Context)
+	addSplit(split any, watermark int64) error
+	hold(held bool) error              // unstarted splits hold the watermark, or no longer
+	positions() ([]store.Split, error) // at a barrier
+	stop()                             // suspend: take nothing more
+	end()                              // nothing more will come; stop the fetcher
+	ack(epoch uint64)                  // the epoch is durable
+	tick(now time.Time, quiet bool) error
+	read() int64                     // records so far
+	allow(at int64, until time.Time) // watermark alignment: splits after at pause, until the lease ends
+}
+
+// sourceRun is a source in its task: it owns the positions of the task's splits. Positions move only here, when the records
+// they cover have been processed.
+type sourceRun[T any, S source.Split] struct {
+	t      *task
+	v      *vertex
+	next   node[T]
+	bad    *poisoner
+	fetch  *fetcher[T, S]
+	pauser source.Pauser
+	acker  source.Acker[S]
+	splits map[string]*splitRun[S]
+	order  []*splitRun[S]
+	acks   []epochPositions[S]
+	op     *opStats
+	ended  bool
+}
+
+// splitRun is a split of this task.
+type splitRun[S source.Split] struct {
+	id       string
+	at       S
+	clocks   []*splitClock
+	finished bool
+	paused   bool
+}
+
+type epochPositions[S source.Split] struct {
+	epoch uint64
+	at    []S
+}
+
+func newSourceRun[T any, S source.Split](t *task, v *vertex, r source.Reader[T, S], next node[T], bad *poisoner) *sourceRun[T, S] {
+	s := &sourceRun[T, S]{
+		t: t, v: v, next: next, bad: bad, splits: map[string]*splitRun[S]{},
+		fetch: newFetcher(r, t.job.cfg.sourceBatch()), op: t.op(v.name),
+	}
+	s.pauser, _ = source.As[source.Pauser](r)
+	s.acker, _ = source.As[source.Acker[S]](r)
+	s.fetch.ch = t.in.addChannel(sourceQueue, s.fetch.wake)
+	return s
+}
+
+// sourceQueue is how many read batches may wait for the task.
+const sourceQueue = 4
+
+func (s *sourceRun[T, S]) start(ctx context.Context) { s.t.job.spawn(func() { s.fetch.run(ctx) }) }
+
+func (s *sourceRun[T, S]) read() int64 { return s.op.in.Load() }
+
+func (s *sourceRun[T, S]) advance(c clock) error { return s.next.advance(c) }
+
+func (s *sourceRun[T, S]) push(*source.Batch[T]) error { return nil }
+
+func (s *sourceRun[T, S]) addSplit(split any, watermark int64) error {
+	at := split.(S)
+	id := at.ID()
+	if old := s.splits[id]; old != nil && !old.finished {
+		return fault.New(fault.Misplaced, "split %q was assigned twice", id).At("source " + s.v.name)
+	}
+	run := &splitRun[S]{id: id, at: at}
+	for _, c := range s.t.clocks {
+		run.clocks = append(run.clocks, c.add(watermark))
+	}
+	s.splits[id] = run
+	s.order = append(s.order, run)
+	s.fetch.tell(func(ctx context.Context) error {
+		if err := s.fetch.r.Add(ctx, at); err != nil {
+			return fmt.Errorf("open split %q: %w", id, err)
+		}
+		return nil
+	})
+	return s.sendClocks()
+}
+
+func (s *sourceRun[T, S]) hold(held bool) error {
+	for _, c := range s.t.clocks {
+		c.held = held
+	}
+	return s.sendClocks()
+}
+
+func (s *sourceRun[T, S]) sendClocks() error {
+	for _, c := range s.t.clocks {
+		if err := c.send(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive processes what a read returned: records and position first, then the error.
+func (s *sourceRun[T, S]) receive(payload any) error {
+	x := payload.(*fetched[T, S])
+	if x.dead {
+		return x.err
+	}
+	nothing := len(x.batch.Values)+len(x.batch.Rejects) == 0
+	if nothing && x.err != nil && x.err != io.EOF { //nolint:errorlint // only io.EOF itself ends a split
+		return fmt.Errorf("read: %w", x.err) // next may be the zero value
+	}
+	run, id := s.find(x.next)
+	if run == nil && nothing && x.err == nil {
+		s.fetch.recycle(x)
+		return nil // nothing read and nothing moved
+	}
+	if run == nil {
+		return fault.New(fault.Misplaced, "the reader returned split %q, which it was not given", id).At("source " + s.v.name)
+	}
+	if err := s.process(run, x); err != nil {
+		return err
+	}
+	run.at = x.next
+	err := x.err
+	s.fetch.recycle(x)
+	switch err {
+	case nil:
+		return nil
+	case io.EOF:
+		return s.finish(run)
+	}
+	return fmt.Errorf("read split %q: %w", id, err)
+}
+
+func (s *sourceRun[T, S]) find(at S) (*splitRun[S], string) {
+	id := at.ID()
+	return s.splits[id], id
+}
+
+func (s *sourceRun[T, S]) process(run *splitRun[S], x *fetched[T, S]) error {
+	for i, c := range s.t.clocks {
+		c.cur = run.clocks[i]
+	}
+	if n := len(x.batch.Values); n > 0 {
+		s.t.running = s.op
+		s.op.in.Add(int64(n))
+		if err := s.next.push(&x.batch); err != nil {
+			return err
+		}
+	}
+	for _, r := range x.batch.Rejects {
+		if err := s.bad.reject(r, run.id); err != nil {
+			return err
+		}
+	}
+	for _, c := range s.t.clocks {
+		if err := c.tick(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sourceRun[T, S]) finish(run *splitRun[S]) error {
+	if run.finished {
+		return nil
+	}
+	run.finished = true
+	for i, c := range s.t.clocks {
+		c.remove(run.clocks[i])
+	}
+	pos, err := source.EncodeSplit(run.at)
+	if err != nil {
+		return err
+	}
+	left := 0
+	for _, r := range s.order {
+		if !r.finished {
+			left++
+		}
+	}
+	s.t.att.coord.post(splitFinished{source: s.v.name, task: s.t.index, id: run.id, at: run.at, pos: pos, wanted: left == 0})
+	return s.sendClocks()
+}
+
+func (s *sourceRun[T, S]) positions() ([]store.Split, error) {
+	out := make([]store.Split, 0, len(s.order))
+	kept := s.order[:0]
+	held := epochPositions[S]{epoch: s.t.epoch}
+	for _, r := range s.order {
+		pos, err := source.EncodeSplit(r.at)
+		if err != nil {
+			return nil, fault.Wrap(fault.BadPosition, err, "encode position of split %q", r.id).At("source " + s.v.name)
+		}
+		row := store.Split{ID: r.id, Position: pos, Finished: r.finished, Started: true, Watermark: minTime}
+		for i, c := range r.clocks {
+			if at := c.state.at; c.state.kind != clockNothing && (i == 0 || at < row.Watermark) {
+				row.Watermark = at
+			}
+		}
+		out = append(out, row)
+		held.at = append(held.at, r.at)
+		if r.finished {
+			delete(s.splits, r.id) // reported now; the coordinator has it as finished
+		} else {
+			kept = append(kept, r)
+		}
+	}
+	s.order = kept
+	if s.acker != nil && len(held.at) > 0 {
+		s.acks = append(s.acks, held)
+	}
+	return out, nil
+}
+
+func (s *sourceRun[T, S]) stop() {
+	s.fetch.hold(true)
+	s.t.in.block(0)
+}
+
+func (s *sourceRun[T, S]) end() { s.fetch.hold(true); s.ended = true }
+
+// ack tells the reader what is durable, from the fetch goroutine: of each split the newest position, those included that an
+// epoch carried that wasn't completed itself, since a finished split is reported once.
+func (s *sourceRun[T, S]) ack(epoch uint64) {
+	newest := map[string]S{}
+	for len(s.acks) > 0 && s.acks[0].epoch <= epoch {
+		for _, at := range s.acks[0].at {
+			newest[at.ID()] = at
+		}
+		s.acks = s.acks[1:]
+	}
+	if len(newest) == 0 {
+		return
+	}
+	s.fetch.tellSoon(func(ctx context.Context) error {
+		if err := s.acker.Ack(ctx, slices.Collect(maps.Values(newest))); err != nil && ctx.Err() == nil {
+			s.t.stats.ackFailures.Add(1)
+			s.t.log.Warn("acknowledge positions outside", "source", s.v.name, "epoch", epoch, "error", err)
+		}
+		return nil
+	})
+}
+
+func (s *sourceRun[T, S]) tick(now time.Time, quiet bool) error {
+	s.t.stats.slowest.Store(s.slowest())
+	if s.ended {
+		return nil
+	}
+	for i, c := range s.t.clocks {
+		paused := func(sc *splitClock) bool {
+			for _, r := range s.order {
+				if r.clocks[i] == sc {
+					return r.paused
+				}
+			}
+			return false
+		}
+		if err := c.idle(now, quiet, paused); err != nil {
+			return err
+		}
+	}
+	return s.lease(now)
+}
+
+// slowest is the lowest event time of the splits that have one, for alignment. Finished, idle and silent splits don't count.
+func (s *sourceRun[T, S]) slowest() int64 {
+	lowest := int64(maxTime)
+	for _, r := range s.order {
+		for _, c := range r.clocks {
+			if !r.finished && c.state.kind == clockActive {
+				lowest = min(lowest, c.state.at)
+			}
+		}
+	}
+	return lowest
+}
+
+func (s *sourceRun[T, S]) allow(at int64, until time.Time) {
+	s.t.lease = until
+	for _, r := range s.order {
+		ahead := false
+		for _, c := range r.clocks {
+			if c.state.kind == clockActive && c.state.at > at {
+				ahead = true
+			}
+		}
+		s.pause(r, ahead && !r.finished)
+	}
+}
+
+func (s *sourceRun[T, S]) pause(r *splitRun[S], on bool) {
+	if r.paused == on || s.pauser == nil {
+		return
+	}
+	r.paused = on
+	if on {
+		s.pauser.Pause(r.id)
+		s.t.stats.pauses.Add(1)
+	} else {
+		s.pauser.Resume(r.id)
+	}
+}
+
+// lease resumes everything when the coordinator has not renewed the pause in time.
+func (s *sourceRun[T, S]) lease(now time.Time) error {
+	if s.t.lease.IsZero() || now.Before(s.t.lease) {
+		return nil
+	}
+	s.t.lease = time.Time{}
+	for _, r := range s.order {
+		if r.paused {
+			s.t.stats.lapsed.Add(1)
+			s.pause(r, false)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,351 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/source"
+)
+
+// task is a chain of fused operators: one goroutine that owns all their state. It is a loop over control messages, input,
+// unfinished work and room; user code in it never waits for another task.
+type task struct {
+	_     [128]byte
+	name  string // of the first operator
+	index int
+	job   *job
+	att   *attempt
+	log   *slog.Logger
+	ctx   context.Context // ends with the attempt
+	in    *inbox
+
+	head    lifecycle
+	receive func(payload any) error
+	src     sourceTask // nil unless the first operator is a source
+	outs    []output
+	ops     []*opStats
+	running *opStats
+
+	clocks    []*clocks      // of EventTime operators
+	gates     []func() bool  // writers: room?
+	works     []func() error // resumable work of windows
+	checks    []func() error // asked when woken: errors and rejects of background writers
+	finishers []func() error // at the end of input
+	closers   []func() error // at the end of the task
+	deadEnds  []lifecycle    // side outputs: their clocks follow the main one
+	poisoners map[*vertex]*poisoner
+
+	parts   []*part
+	restore *restorer
+	opened  error // first error of restoring while building
+
+	chans    []clock // by input channel
+	inClock  clock   // combined; at never goes back
+	ended    int     // channels that have ended
+	epoch    uint64  // last barrier passed
+	aligning uint64  // epoch being aligned; 0 = none
+	arrived  int     // barriers of it
+	aborted  uint64  // barriers up to it are ignored
+	capture  *capture
+	busyWork bool
+	ending   bool
+	drained  bool
+	lease    time.Time
+	starved  bool // had no room since the last tick
+
+	stats taskStats
+	_     [128]byte
+}
+
+// taskStats is written by the task and read by anybody.
+type taskStats struct {
+	ackFailures, pauses, lapsed atomic.Int64
+	idleNanos, blockedNanos     atomic.Int64
+	watermark                   atomic.Int64 // microseconds; minTime = none
+	longestPause                atomic.Int64 // nanoseconds: barrier work or one sweep
+	slowest                     atomic.Int64 // lowest event time of a source's splits; maxTime = none
+	started                     time.Time
+}
+
+// sweepBytes is how much of a capture is copied between two input batches.
+const sweepBytes = 32 << 10
+
+// run is the task's goroutine.
+func (t *task) run() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = t.recovered(r)
+		}
+		err = errors.Join(err, t.close())
+	}()
+	t.stats.started = time.Now()
+	if t.src != nil {
+		t.src.start(t.ctx)
+	}
+	for t.ctx.Err() == nil {
+		if err := t.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step does one round: control first, then one of unfinished work, input, or sleep.
+func (t *task) step() error {
+	for _, m := range t.in.takeControl() {
+		if err := m(t); err != nil {
+			return err
+		}
+	}
+	if t.capture != nil {
+		t.sweep()
+	}
+	if !t.hasRoom() {
+		return t.blocked()
+	}
+	if t.busyWork {
+		return t.work()
+	}
+	it, from, ok := t.in.take()
+	if !ok {
+		return t.idle()
+	}
+	if err := t.handle(it, from); err != nil {
+		return err
+	}
+	for _, o := range t.outs {
+		o.settle(time.Now)
+	}
+	return nil
+}
+
+// hasRoom asks all outputs and writers, so that each registers its wake-up.
+func (t *task) hasRoom() bool {
+	ok := true
+	for _, o := range t.outs {
+		ok = o.hasRoom() && ok
+	}
+	for _, g := range t.gates {
+		ok = g() && ok
+	}
+	return ok
+}
+
+// blocked waits for room; barriers of sources, cancellation and completions are still served.
+func (t *task) blocked() error {
+	t.starved = true
+	for _, o := range t.outs {
+		o.flush()
+	}
+	t.sleep(false, t.hasRoom, &t.stats.blockedNanos)
+	return t.check()
+}
+
+// idle waits for input. What is partial goes on first; a capture is finished first.
+func (t *task) idle() error {
+	if t.capture != nil {
+		return nil
+	}
+	for _, o := range t.outs {
+		o.flush()
+	}
+	t.sleep(true, func() bool { return false }, &t.stats.idleNanos)
+	return t.check()
+}
+
+func (t *task) sleep(input bool, more func() bool, spent *atomic.Int64) {
+	before := time.Now()
+	t.in.wait(input, more, t.ctx.Done())
+	spent.Add(int64(time.Since(before)))
+}
+
+func (t *task) check() error {
+	for _, c := range t.checks {
+		if err := c(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *task) work() error {
+	t.busyWork = false
+	for _, w := range t.works {
+		if err := w(); err != nil {
+			return err
+		}
+	}
+	if !t.busyWork && t.ending {
+		return t.finish()
+	}
+	return nil
+}
+
+func (t *task) handle(it item, from int) error {
+	switch it.kind {
+	case itemBatch:
+		if err := t.receive(it.payload); err != nil {
+			return err
+		}
+		if t.src != nil {
+			return nil
+		}
+		return t.setClock(from, it.clock)
+	case itemMark:
+		return t.setClock(from, it.clock)
+	case itemBarrier:
+		if err := t.setClock(from, it.clock); err != nil {
+			return err
+		}
+		return t.align(it.epoch, from)
+	case itemEnd:
+		t.ended++
+		return t.setClock(from, clock{kind: clockFinished})
+	}
+	return fmt.Errorf("unknown item kind %d", it.kind)
+}
+
+// setClock takes the clock of a channel and moves the task's.
+func (t *task) setClock(from int, c clock) error {
+	if t.chans[from] == c || t.chans[from].kind == clockFinished {
+		return nil
+	}
+	t.chans[from] = c
+	now := combine(t.chans)
+	if now.kind == clockFinished {
+		return t.end()
+	}
+	if now.kind != clockActive {
+		now.at = t.inClock.at
+	} else if now.at < t.inClock.at {
+		now.at = t.inClock.at
+	}
+	if now == t.inClock {
+		return nil
+	}
+	if now.kind == clockIdle {
+		return t.allIdle(now)
+	}
+	t.inClock = now
+	if now.kind == clockActive {
+		t.stats.watermark.Store(now.at)
+	}
+	return t.advance(now)
+}
+
+// allIdle moves on to what the furthest channel had reached, since nobody is left to wait for.
+func (t *task) allIdle(now clock) error {
+	for _, c := range t.chans {
+		if c.kind == clockIdle {
+			now.at = max(now.at, c.at)
+		}
+	}
+	before := t.inClock.at
+	t.inClock = now
+	if now.at > before {
+		t.stats.watermark.Store(now.at)
+		if err := t.advance(clock{kind: clockActive, at: now.at}); err != nil {
+			return err
+		}
+	}
+	return t.advance(now)
+}
+
+// advance moves event time through the task, side outputs included.
+func (t *task) advance(c clock) error {
+	for _, d := range t.deadEnds {
+		if err := d.advance(c); err != nil {
+			return err
+		}
+	}
+	return t.head.advance(c)
+}
+
+// end begins the end of input: windows fire, writers drain, then the end goes on.
+func (t *task) end() error {
+	if t.ending {
+		return nil
+	}
+	t.ending = true
+	if t.src != nil {
+		t.src.end()
+	}
+	if err := t.advance(clock{kind: clockFinished}); err != nil {
+		return err
+	}
+	if t.busyWork {
+		return nil
+	}
+	return t.finish()
+}
+
+func (t *task) finish() error {
+	if t.drained {
+		return nil
+	}
+	for _, f := range t.finishers {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	if err := t.check(); err != nil {
+		return err
+	}
+	t.drained = true
+	for _, o := range t.outs {
+		o.send(item{kind: itemEnd})
+	}
+	t.att.coord.post(taskDrained{t})
+	return nil
+}
+
+// close ends everything the task opened, in reverse order.
+func (t *task) close() error {
+	var errs []error
+	for i := len(t.closers) - 1; i >= 0; i-- {
+		if err := t.closers[i](); err != nil && !errors.Is(err, context.Canceled) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// lateRecords counts records that came too late; that some are dropped is logged once.
+func (t *task) lateRecords(op *opStats, n int, dropped bool) {
+	if op.late.Add(int64(n)) == int64(n) && dropped {
+		t.log.Warn("late records are dropped; consume Late() to keep them", "operator", op.name, "records", n)
+	}
+}
+
+// addClocks registers the clocks of an EventTime operator.
+func (t *task) addClocks(c *clocks) {
+	c.reached = &t.stats.watermark
+	t.clocks = append(t.clocks, c)
+}
+
+// fail keeps the first error of building.
+func (t *task) fail(err error) {
+	if err != nil && t.opened == nil {
+		t.opened = err
+	}
+}
+
+func (t *task) sourceTask(v *vertex) source.Task {
+	return source.Task{
+		Job: t.job.cfg.Name, Operator: v.name, Index: t.index, Parallelism: v.tasks,
+		Log: t.log.With("operator", v.name), Metrics: t.job.metrics.of(v.name, t.index), Request: t.att.coord.request,
+		Replays: t.att.replays,
+	}
+}
+
+func (t *task) sinkTask(v *vertex) sink.Task {
+	return sink.Task{
+		Job: t.job.cfg.Name, Operator: v.name, Index: t.index, Parallelism: v.tasks,
+		Log: t.log.With("operator", v.name), Metrics: t.job.metrics.of(v.name, t.index), Request: t.att.coord.request,
+	}
+}

@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/source"
+)
+
+// ToTx writes a stream to a two-phase sink: exactly once. It needs Config.Dir.
+func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
+	v := add[T](s, name, "sink")
+	v.canPoison = true
+	v.sinkOK = "exactly once"
+	s.p.checkSink(v, to)
+	v.commit = func(ctx context.Context, t sink.Task) (sink.Committer, error) { return to.Committer(ctx, t) }
+	v.build = func(b *builder) (any, error) {
+		bad, err := b.poisoner(v)
+		if err != nil {
+			return nil, err
+		}
+		w, err := to.TxWriter(b.t.ctx, b.t.sinkTask(v))
+		if err != nil {
+			return nil, fmt.Errorf("open sink %q: %w", v.name, err)
+		}
+		n := &txNode[T]{t: b.t, op: v.name, w: w, bad: bad, slots: b.t.job.slotsOf(v, b.t.index)}
+		part := b.t.addPart(v.name)
+		part.prepare, part.handles, part.completed, part.freed = n.prepare, n.report, n.completed, n.freed
+		b.t.gates = append(b.t.gates, n.room)
+		b.t.closers = append(b.t.closers, w.Close)
+		return guard[T](b, v, n), nil
+	}
+}
+
+// committerMaker makes the one committer of an operator.
+type committerMaker func(ctx context.Context, t sink.Task) (sink.Committer, error)
+
+// txNode feeds a two-phase sink's writer. It takes a free slot for each transaction and keeps every handle in its acks until
+// an epoch that carried it is complete, so handles of declined epochs ride with the next one.
+type txNode[T any] struct {
+	t     *task
+	op    string
+	w     sink.TxWriter[T]
+	bad   *poisoner
+	slots []sink.Slot // free
+	open  bool
+	used  sink.Slot     // of the open transaction
+	sent  []sink.Handle // not yet in a complete epoch
+	asked bool          // for an epoch, since no slot is free
+}
+
+// room is false while no slot is free: input waits, barriers pass. If some wait for an epoch, one is requested.
+func (n *txNode[T]) room() bool {
+	if n.open || len(n.slots) > 0 {
+		return true
+	}
+	if len(n.sent) > 0 && !n.asked {
+		n.asked = true
+		n.t.att.coord.request()
+	}
+	return false
+}
+
+func (n *txNode[T]) push(b *source.Batch[T]) error {
+	if !n.open {
+		// room was asked before the input that caused this batch, so a slot is free, unless an upstream operator of this task
+		// emits at a barrier; then the overdraft would have no transaction to go to.
+		if len(n.slots) == 0 {
+			return fault.New(fault.SinkFailed, "no transaction slot is free").At("operator " + n.op)
+		}
+		n.used, n.slots = n.slots[0], n.slots[1:]
+		if err := n.w.Begin(n.t.ctx, n.used); err != nil {
+			return sinkError(n.op, fmt.Errorf("begin transaction %s: %w", n.used.Name, err))
+		}
+		n.open = true
+	}
+	err := n.w.Write(n.t.ctx, b.Values)
+	if r, ok := errors.AsType[*sink.Rejected](err); ok {
+		return rejected(n.bad, b, r)
+	}
+	if err != nil {
+		return sinkError(n.op, err)
+	}
+	return nil
+}
+
+func (n *txNode[T]) advance(clock) error { return nil }
+
+func (n *txNode[T]) prepare(epoch uint64) error {
+	if !n.open {
+		return nil
+	}
+	h, err := n.w.Prepare(n.t.ctx, epoch)
+	if err != nil {
+		return sinkError(n.op, fmt.Errorf("prepare transaction %s: %w", n.used.Name, err))
+	}
+	h.Operator, h.Slot, h.Epoch = n.op, n.used, epoch
+	n.open = false
+	n.sent = append(n.sent, h)
+	return nil
+}
+
+// report is every handle the ack of an epoch carries.
+func (n *txNode[T]) report() []sink.Handle { return append([]sink.Handle(nil), n.sent...) }
+
+// completed forgets the handles that a complete epoch carries: its record has them now.
+func (n *txNode[T]) completed(epoch uint64) {
+	kept := n.sent[:0]
+	for _, h := range n.sent {
+		if h.Epoch > epoch {
+			kept = append(kept, h)
+		}
+	}
+	n.sent, n.asked = kept, false
+}
+
+// freed gives back the slot of a transaction whose commit is recorded.
+func (n *txNode[T]) freed(s sink.Slot) { n.slots = append(n.slots, s) }
