@@ -1,0 +1,234 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weirline/weirline/internal/fault"
+)
+
+// options are the flags every binary has.
+type options struct {
+	state        string
+	parallelism  int
+	checkpoint   time.Duration
+	addr         string
+	logLevel     slog.Level
+	logFormat    string
+	plan         string
+	check        bool
+	version      bool
+	drain        bool
+	fallback     bool
+	allowDropped bool
+	pprof        bool
+}
+
+func (o *options) declare(fs *flag.FlagSet, a App) {
+	state := cmp.Or(a.State, a.Name+".state")
+	if state == "none" {
+		state = ""
+	}
+	fs.StringVar(&o.state, "state", state, "state `directory`; -state= stores nothing, so that each run begins anew")
+	fs.IntVar(&o.parallelism, "parallelism", 0, "`tasks` of each operator; 0 = one a processor")
+	fs.DurationVar(&o.checkpoint, "checkpoint", 10*time.Second, "`time` between checkpoints; negative = only at ends and stops")
+	fs.StringVar(&o.addr, "addr", a.Addr, "`address` of HTTP (probes, metrics); without a host 127.0.0.1, empty = no HTTP")
+	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level`: debug, info, warn, error")
+	choice(fs, &o.logFormat, "log-format", "text", "`format` of the log: text, json", "text", "json")
+	choice(fs, &o.plan, "plan", "", "print the plan and exit; `format`: dot, json, text", "dot", "json", "text")
+	fs.BoolVar(&o.check, "check", false, "check the pipeline and its connections, print its guarantees, and exit")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+	fs.BoolVar(&o.drain, "drain", false, "resume, read nothing more, let all windows fire, and end")
+	fs.BoolVar(&o.fallback, "fallback", false, "if the newest checkpoint is damaged, resume from the newest one that is whole")
+	fs.BoolVar(&o.allowDropped, "allow-dropped", false, "leave behind state of operators that the pipeline no longer has")
+	fs.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ on -addr")
+}
+
+// choiceFlag is one of a few words.
+type choiceFlag struct {
+	to    *string
+	words []string
+}
+
+func choice(fs *flag.FlagSet, to *string, name, value, usage string, words ...string) {
+	*to = value
+	fs.Var(&choiceFlag{to: to, words: words}, name, usage)
+}
+
+func (c *choiceFlag) String() string {
+	if c.to == nil {
+		return ""
+	}
+	return *c.to
+}
+
+func (c *choiceFlag) Set(s string) error {
+	if !slices.Contains(c.words, s) {
+		return fmt.Errorf("choose one of %s", strings.Join(c.words, ", "))
+	}
+	*c.to = s
+	return nil
+}
+
+// validate finds what single flags can't know.
+func (o *options) validate() error {
+	switch {
+	case o.parallelism < 0:
+		return fault.New(fault.Usage, "flag -parallelism is %d", o.parallelism).WithFix("give a number from 1, or 0 for one task a processor")
+	case o.checkpoint == 0:
+		return fault.New(fault.Usage, "flag -checkpoint is 0").WithFix("give a time such as 10s, or -1s for no periodic checkpoints")
+	case o.plan != "" && o.check:
+		return fault.New(fault.Usage, "flags -plan and -check exclude each other").WithFix("give one of them")
+	case o.pprof && o.addr == "":
+		return fault.New(fault.Usage, "flag -pprof needs HTTP").WithFix("give -addr as well")
+	}
+	return nil
+}
+
+// parse sets the flags from the arguments, and from the environment those that aren't given.
+func (a App) parse(fs *flag.FlagSet, pr process, hide func(string)) error {
+	fs.SetOutput(io.Discard)
+	var secrets []*secretFlag
+	fs.VisitAll(func(f *flag.Flag) {
+		if v, ok := f.Value.(*secretFlag); ok {
+			v.hide = hide
+			secrets = append(secrets, v)
+		}
+	})
+	if err := fs.Parse(pr.args); err != nil {
+		for _, v := range secrets {
+			if v.err != nil { // package flag's own error would show the value
+				return v.err
+			}
+		}
+		return usageError(fs, err)
+	}
+	if fs.NArg() > 0 {
+		return fault.New(fault.Usage, "unexpected argument %q", fs.Arg(0)).
+			WithFix("give flags only, as -name=value; %q and what follows isn't one", fs.Arg(0))
+	}
+	for _, v := range secrets {
+		v.fromEnv = true
+	}
+	return a.parseEnv(fs, pr.env)
+}
+
+// parseEnv sets the flags that weren't given from their twins. A binary's environment may well have a variable that ends
+// in VERSION, so -version has no twin.
+func (a App) parseEnv(fs *flag.FlagSet, env func(string) (string, bool)) error {
+	given := map[string]bool{"version": true}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	var errs []error
+	fs.VisitAll(func(f *flag.Flag) {
+		name := a.twin(f.Name)
+		value, ok := env(name)
+		if given[f.Name] || !ok || value == "" {
+			return
+		}
+		if err := fs.Set(f.Name, value); err != nil {
+			if fault.CodeOf(err) == "" {
+				err = fault.Wrap(fault.Usage, err, "invalid value %q", value)
+			}
+			errs = append(errs, fault.At(err, "environment variable "+name))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// twin is the environment variable of a flag.
+func (a App) twin(flagName string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case 'a' <= r && r <= 'z':
+			return r - 'a' + 'A'
+		case 'A' <= r && r <= 'Z', '0' <= r && r <= '9':
+			return r
+		}
+		return '_'
+	}, a.Name+"_"+flagName)
+}
+
+// usageError gives an error of package flag its code, and an unknown flag the name that was perhaps meant.
+func usageError(fs *flag.FlagSet, err error) error {
+	if errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	out := fault.New(fault.Usage, "%s", err.Error())
+	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
+		out = fault.New(fault.Usage, "there is no flag -%s", name)
+		if near := nearest(fs, name); near != "" {
+			out = out.WithFix("did you mean -%s? See -help for all flags", near)
+		}
+	}
+	return out
+}
+
+// nearest is the flag whose name is most like name; "" if none is.
+func nearest(fs *flag.FlagSet, name string) string {
+	best, least := "", max(2, len(name)/3)+1
+	fs.VisitAll(func(f *flag.Flag) {
+		d := distance(strings.ToLower(name), f.Name)
+		if strings.HasPrefix(f.Name, name) && len(name) > 1 {
+			d = 1
+		}
+		if d < least {
+			best, least = f.Name, d
+		}
+	})
+	return best
+}
+
+// distance is the number of letters to insert, delete or replace.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		last := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := last
+			if a[i] != b[j] {
+				cost++
+			}
+			last = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// help is the text of -help.
+func (a App) help(fs *flag.FlagSet) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Usage: %s [flags]\n", a.Name)
+	if a.About != "" {
+		fmt.Fprintf(&b, "\n%s\n", a.About)
+	}
+	b.WriteString("\nFlags, with their environment variables:\n")
+	fs.VisitAll(func(f *flag.Flag) {
+		arg, usage := flag.UnquoteUsage(f)
+		if _, ok := f.Value.(*secretFlag); ok {
+			arg, usage = "@file", usage+" (secret)"
+		}
+		fmt.Fprintf(&b, "  %s\n    \t%s", strings.TrimSpace("-"+f.Name+" "+arg), usage)
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+			fmt.Fprintf(&b, " (default %s)", f.DefValue)
+		}
+		if f.Name != "version" {
+			fmt.Fprintf(&b, " [%s]", a.twin(f.Name))
+		}
+		b.WriteString("\n")
+	})
+	b.WriteString("\nExit codes: 0 done or suspended, 1 failed, 2 usage or configuration, 3 the state is held by another copy,\n" +
+		"130 second signal.\n")
+	return b.String()
+}

@@ -1,0 +1,187 @@
+package prom
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirline/weirline/engine"
+)
+
+// kind is a metric's type.
+type kind string
+
+const (
+	counterKind   kind = "counter"
+	gaugeKind     kind = "gauge"
+	histogramKind kind = "histogram"
+)
+
+func (k kind) valueType() prometheus.ValueType {
+	if k == counterKind {
+		return prometheus.CounterValue
+	}
+	return prometheus.GaugeValue
+}
+
+// scrape is what one scrape sees.
+type scrape struct {
+	engine.Status
+	now time.Time
+}
+
+// family is one metric name.
+type family struct {
+	name, help string
+	kind       kind
+	labels     []string
+	read       func(s scrape, emit func(v float64, labels ...string)) // labels after job; nil for the histogram
+}
+
+var (
+	jobLabels  = []string{"job"}
+	opLabels   = []string{"job", "operator", "task"}
+	phaseLabel = []string{"job", "phase"}
+)
+
+// phases are the values of the label phase.
+var phases = []string{"starting", "running", "restarting", "stopping", "ended"}
+
+// families is every metric of the engine, in the order of docs/metrics.md.
+var families = []family{
+	{"weirline_job_phase", "1 for the phase the job is in, 0 for the others.", gaugeKind, phaseLabel, readPhase},
+	job("weirline_job_start_time_seconds", "When the job was started, in seconds since 1970.", gaugeKind,
+		func(s scrape) float64 { return unix(s.Began) }),
+	job("weirline_job_parallelism", "Tasks of an operator that doesn't say otherwise.", gaugeKind,
+		func(s scrape) float64 { return float64(s.Parallelism) }),
+	job("weirline_restarts_total", "Restarts after a failure.", counterKind, func(s scrape) float64 { return float64(s.Restarts) }),
+
+	stored("weirline_checkpoints_completed_total", "Checkpoints that are complete.", counterKind,
+		func(s scrape) float64 { return float64(s.Epochs.Completed) }),
+	stored("weirline_checkpoints_failed_total", "Checkpoints that were given up.", counterKind,
+		func(s scrape) float64 { return float64(s.Epochs.Failed) }),
+	{"weirline_checkpoint_duration_seconds", "From the start of a checkpoint until it is complete.", histogramKind, jobLabels, nil},
+	last("weirline_checkpoint_last_duration_seconds", "The same, of the last complete one.",
+		func(s scrape) float64 { return s.Epochs.LastDuration.Seconds() }),
+	last("weirline_checkpoint_last_pause_seconds", "Longest time a task was held up by the last complete checkpoint.",
+		func(s scrape) float64 { return s.Epochs.LastPause.Seconds() }),
+	stored("weirline_checkpoint_longest_pause_seconds", "Longest time a task was held up by any checkpoint since the job was started.", gaugeKind,
+		func(s scrape) float64 { return s.Epochs.LongestPause.Seconds() }),
+	last("weirline_checkpoint_last_size_bytes", "Keyed state written for the last complete checkpoint.",
+		func(s scrape) float64 { return float64(s.Epochs.LastBytes) }),
+	last("weirline_checkpoint_last_epoch", "Number of the last complete checkpoint.",
+		func(s scrape) float64 { return float64(s.Epochs.Last) }),
+	last("weirline_checkpoint_last_timestamp_seconds", "When the last checkpoint was complete, in seconds since 1970.",
+		func(s scrape) float64 { return unix(s.Epochs.LastAt) }),
+	stored("weirline_checkpoint_age_seconds", "Time since the last checkpoint was complete, or since the start if there is none.", gaugeKind, age),
+	stored("weirline_uncommitted_transactions", "Transactions prepared in a complete checkpoint and not committed yet.", gaugeKind,
+		func(s scrape) float64 { return float64(s.Uncommitted) }),
+
+	{
+		"weirline_records_total", "Records an operator has taken; of a source, records read.", counterKind, opLabels,
+		operators(func(o engine.OperatorStatus) int64 { return o.In }),
+	},
+	{
+		"weirline_poison_records_total", "Records that could not be decoded, processed or written.", counterKind, opLabels,
+		operators(func(o engine.OperatorStatus) int64 { return o.Poison }),
+	},
+	{
+		"weirline_late_records_total", "Records that came after their window had closed.", counterKind, opLabels,
+		operators(func(o engine.OperatorStatus) int64 { return o.Late }),
+	},
+	{
+		"weirline_watermark_timestamp_seconds", "Event time up to which all records are here, in seconds since 1970.", gaugeKind, opLabels,
+		readWatermark(func(_ scrape, w time.Time) float64 { return unix(w) }),
+	},
+	{
+		"weirline_watermark_lag_seconds", "How far event time is behind the clock.", gaugeKind, opLabels,
+		readWatermark(func(s scrape, w time.Time) float64 { return s.now.Sub(w).Seconds() }),
+	},
+	task("weirline_task_idle_seconds_total", "Time a task waited for input.", counterKind,
+		func(t engine.TaskStatus) float64 { return t.Idle.Seconds() }),
+	task("weirline_task_blocked_seconds_total", "Time a task waited for room behind it: back pressure.", counterKind,
+		func(t engine.TaskStatus) float64 { return t.Blocked.Seconds() }),
+	task("weirline_task_longest_pause_seconds", "Longest time a checkpoint held the task up.", gaugeKind,
+		func(t engine.TaskStatus) float64 { return t.LongestPause.Seconds() }),
+	task("weirline_queue_batches", "Batches that wait in front of a task.", gaugeKind,
+		func(t engine.TaskStatus) float64 { return float64(t.Queued) }),
+	task("weirline_alignment_pauses_total", "Splits paused because their event time was ahead of their group's.", counterKind,
+		func(t engine.TaskStatus) float64 { return float64(t.Paused) }),
+	task("weirline_alignment_lapsed_leases_total", "Such pauses that ended because nobody renewed them.", counterKind,
+		func(t engine.TaskStatus) float64 { return float64(t.Lapsed) }),
+}
+
+// job is a family with one value a job.
+func job(name, help string, k kind, value func(scrape) float64) family {
+	return family{name, help, k, jobLabels, func(s scrape, emit func(float64, ...string)) { emit(value(s)) }}
+}
+
+// stored is a family of jobs that have a state directory.
+func stored(name, help string, k kind, value func(scrape) float64) family {
+	return family{name, help, k, jobLabels, func(s scrape, emit func(float64, ...string)) {
+		if s.Stored {
+			emit(value(s))
+		}
+	}}
+}
+
+// last is a gauge about the last complete checkpoint, absent before there is one.
+func last(name, help string, value func(scrape) float64) family {
+	return family{name, help, gaugeKind, jobLabels, func(s scrape, emit func(float64, ...string)) {
+		if !s.Epochs.LastAt.IsZero() {
+			emit(value(s))
+		}
+	}}
+}
+
+// task is a family with one value a task, under the name of the task's first operator.
+func task(name, help string, k kind, value func(engine.TaskStatus) float64) family {
+	return family{name, help, k, opLabels, func(s scrape, emit func(float64, ...string)) {
+		for _, t := range s.Tasks {
+			emit(value(t), t.Name, strconv.Itoa(t.Index))
+		}
+	}}
+}
+
+func readPhase(s scrape, emit func(float64, ...string)) {
+	for _, p := range phases {
+		v := 0.0
+		if s.Phase == p {
+			v = 1
+		}
+		emit(v, p)
+	}
+}
+
+// operators reads a count of every operator in every task.
+func operators(value func(engine.OperatorStatus) int64) func(scrape, func(float64, ...string)) {
+	return func(s scrape, emit func(float64, ...string)) {
+		for _, t := range s.Tasks {
+			for _, op := range t.Operators {
+				emit(float64(value(op)), op.Name, strconv.Itoa(t.Index))
+			}
+		}
+	}
+}
+
+// readWatermark leaves out tasks without a watermark.
+func readWatermark(value func(scrape, time.Time) float64) func(scrape, func(float64, ...string)) {
+	return func(s scrape, emit func(float64, ...string)) {
+		for _, t := range s.Tasks {
+			if !t.Watermark.IsZero() {
+				emit(value(s, t.Watermark), t.Name, strconv.Itoa(t.Index))
+			}
+		}
+	}
+}
+
+func age(s scrape) float64 {
+	since := s.Epochs.LastAt
+	if since.IsZero() {
+		since = s.Began
+	}
+	return max(0, s.now.Sub(since).Seconds())
+}
+
+func unix(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
