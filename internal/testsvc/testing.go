@@ -1,0 +1,108 @@
+package testsvc
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+)
+
+// shared are the servers of this test binary. Main owns them.
+var shared struct {
+	mu     sync.Mutex
+	inMain bool
+	kafka  *KafkaServer
+	redis  *RedisServer
+	dirs   []string
+}
+
+// Main runs the tests, stops the shared servers, removes their data and returns the exit code for [os.Exit]. A test
+// binary that uses [Kafka] or [Redis] calls it from TestMain.
+func Main(m *testing.M) int {
+	shared.mu.Lock()
+	shared.inMain = true
+	shared.mu.Unlock()
+	defer stopShared()
+	return m.Run()
+}
+
+func stopShared() {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.kafka != nil {
+		shared.kafka.Kill() // nobody reads its data again
+	}
+	if shared.redis != nil {
+		shared.redis.Kill()
+	}
+	for _, dir := range shared.dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintf(os.Stderr, "testsvc: remove data of a shared server: %v\n", err)
+		}
+	}
+	shared.kafka, shared.redis, shared.dirs, shared.inMain = nil, nil, nil, false
+}
+
+// Kafka returns the broker that the tests of this binary share, started at the first call. Leave it running, and use
+// topics, groups and transactional ids of your own. The binary needs [Main].
+func Kafka(t testing.TB) *KafkaServer {
+	t.Helper()
+	return share(t, &shared.kafka, func(dir string) (*KafkaServer, error) {
+		return StartKafka(context.Background(), dir, KafkaOptions{})
+	})
+}
+
+// Redis returns the server that the tests of this binary share, started at the first call. Leave it running, and use
+// keys of your own. The binary needs [Main].
+func Redis(t testing.TB) *RedisServer {
+	t.Helper()
+	return share(t, &shared.redis, func(dir string) (*RedisServer, error) {
+		return StartRedis(context.Background(), dir, RedisOptions{})
+	})
+}
+
+func share[S any](t testing.TB, server **S, start func(dir string) (*S, error)) *S {
+	t.Helper()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if !shared.inMain {
+		t.Fatal("shared servers need a TestMain that calls os.Exit(testsvc.Main(m)), which stops them")
+	}
+	if *server != nil {
+		return *server
+	}
+	dir, err := os.MkdirTemp("", "weirline-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared.dirs = append(shared.dirs, dir)
+	s, err := start(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	*server = s
+	return s
+}
+
+// NewKafka starts a broker for this test alone and ends it, its data too, with the test.
+func NewKafka(t testing.TB, o KafkaOptions) *KafkaServer {
+	t.Helper()
+	k, err := StartKafka(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Kill)
+	return k
+}
+
+// NewRedis starts a server for this test alone and ends it, its data too, with the test.
+func NewRedis(t testing.TB, o RedisOptions) *RedisServer {
+	t.Helper()
+	r, err := StartRedis(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Kill)
+	return r
+}

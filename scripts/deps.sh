@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Gets what the tests need beyond Go: a C compiler (for -race), Java 17, Redis, Chromium and the Kafka broker's jars.
+#
+#   scripts/deps.sh
+#
+# Safe to run again at any time; does nothing, quickly, when all is there. Packages are installed with apt-get, as root
+# only; without root it prints the line to run. The jars go to ${WEIRLINE_CACHE:-$HOME/.cache/weirline}/kafka-4.3.1, with
+# an archive of their loaded classes that halves the time a broker takes to start.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+kafka_version=4.3.1
+cache=${WEIRLINE_CACHE:-$HOME/.cache/weirline}
+jars=$cache/kafka-$kafka_version
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Java's own answer, e.g. `openjdk version "17.0.15" 2025-04-15`; versions up to 8 say "1.8".
+java_ok() {
+  local major
+  have java || return 1
+  major=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1)
+  [ "${major:-0}" -ge 17 ]
+}
+
+missing_packages() {
+  have gcc || echo gcc
+  java_ok || echo openjdk-17-jre-headless
+  [ -d "$jars" ] || have mvn || echo maven
+  have redis-server || echo redis-server
+  have chromium || have chromium-browser || have google-chrome || echo chromium
+  [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || echo fonts-dejavu-core
+}
+
+# Debian asks policy-rc.d before a package starts its service; 101 means no. The tests start their own.
+policy=/usr/sbin/policy-rc.d
+wrote_policy=
+forbid_service_starts() {
+  [ ! -e "$policy" ] || return 0
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod +x "$policy"
+  wrote_policy=yes
+}
+
+tmp=
+cleanup() {
+  [ -z "$wrote_policy" ] || rm -f "$policy"
+  [ -z "$tmp" ] || rm -rf "$tmp"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+install_packages() {
+  if ! have apt-get; then
+    echo "deps.sh: missing, and no apt-get here; install by hand what these Debian packages hold: $*" >&2
+    exit 1
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    echo "deps.sh: packages are missing; run as root, then start again:" >&2
+    echo "  apt-get update && apt-get install -y --no-install-recommends $*" >&2
+    exit 1
+  fi
+  forbid_service_starts
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@"
+}
+
+# Into a temporary directory first, then renamed: an interrupted download never looks like a whole one.
+fetch_kafka() {
+  mkdir -p "$cache"
+  tmp=$(mktemp -d "$cache/.kafka.XXXXXX")
+  mvn -B -q -ntp -f "$here/kafka/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$tmp"
+  ls "$tmp"/kafka_2.13-"$kafka_version".jar >/dev/null
+  chmod 755 "$tmp"
+  if mv -T "$tmp" "$jars" 2>/dev/null; then tmp=; fi
+  [ -d "$jars" ] # when two runs race, the first one's copy is as good
+}
+
+# Runs a broker once and has the JVM save its classes when it ends. The archive holds the jars' paths, so they must be
+# in their final place. Nothing depends on it but time: a failure is only reported.
+archive_classes() {
+  local port=$((20000 + RANDOM % 9999)) pid
+  tmp=$(mktemp -d "$cache/.kafka.XXXXXX")
+  cat >"$tmp/server.properties" <<EOF
+process.roles=broker,controller
+node.id=1
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.quorum.voters=1@127.0.0.1:$((port + 1))
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
+log.dirs=$tmp/data
+EOF
+  local jvm=(java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*")
+  "${jvm[@]}" kafka.tools.StorageTool format -t d2VpcmxpbmUtdGVzdC1rYQ -c "$tmp/server.properties" >"$tmp/log" 2>&1
+  "${jvm[@]}" "-XX:ArchiveClassesAtExit=$tmp/classes.jsa" kafka.Kafka "$tmp/server.properties" >>"$tmp/log" 2>&1 &
+  pid=$!
+  for _ in $(seq 300); do
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill "$pid" 2>/dev/null || true
+  wait "$pid" || true # 143: ended by the signal
+  if ! mv "$tmp/classes.jsa" "$jars/classes.jsa"; then
+    echo "deps.sh: no class archive; brokers will start more slowly:" >&2
+    tail -n 5 "$tmp/log" >&2
+  fi
+  rm -rf "$tmp"
+  tmp=
+}
+
+packages=$(missing_packages)
+# shellcheck disable=SC2086  # a list of words
+[ -z "$packages" ] || install_packages $packages
+[ -d "$jars" ] || fetch_kafka
+[ -e "$jars/classes.jsa" ] || archive_classes
