@@ -1,0 +1,28 @@
+// Package kafka reads topics of Apache Kafka, from and to exact offsets, and writes to them at least once.
+//
+// The smallest source and sink:
+//
+//	kafka.Source[string]{Brokers: brokers, Topics: []string{"orders"}, Decode: kafka.Text}
+//	kafka.Sink[string]{Brokers: brokers, Topic: "copies", Encode: kafka.TextRecord}
+//
+// # Reading
+//
+// A split is one partition. Its positions are plain offsets, fixed when the partition is found: "latest", "committed" or
+// "at noon" are resolved once, by the enumerator, and stored. The broker's consumer groups take no part in assignment;
+// [Source].Group only receives the positions of durable checkpoints, so that outside tools can show progress.
+//
+// Per task there is one client, which fetches ahead in the background within [Source].FetchBytes per broker. Read blocks
+// until records are there or its context ends; while brokers are down it waits, for ever, and says so in the log once.
+//
+// Values share memory with the fetched block they came in. That memory belongs to the process and is never recycled, so
+// strings and byte slices may be kept, but one small kept value keeps its block (up to 1 MiB compressed): copy what is
+// kept for long.
+//
+// Records that are gone before they are read, and partitions that disappear, are never passed over in silence: see
+// [OutOfRange] and [Deleted].
+//
+// # Writing
+//
+// Batches are sent by an idempotent producer; the records of a key keep their order. After a crash what was sent since
+// the last checkpoint may be there twice.
+package kafka

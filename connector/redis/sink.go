@@ -1,0 +1,180 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/sink/async"
+)
+
+const (
+	defaultAddr    = "localhost:6379"
+	dialTimeout    = 5 * time.Second
+	preflightLimit = 10 * time.Second
+)
+
+// Sink writes records to Redis. Do is needed. It implements [sink.Sink], [sink.Idempotent] and [sink.Preflight].
+type Sink[T any] struct {
+	Addr     string      // host:port. Unset: localhost:6379
+	Username string      // unset: the server's default user
+	Password string      // unset: none
+	TLS      *tls.Config // unset: no TLS
+	DB       int         // number of the database. Unset: 0
+
+	Prefix string // put before every key. Unset: none
+
+	// Do says by which commands a record is written. An error makes the record a rejected one; none of its commands is
+	// sent then. Called by several goroutines at once, and again when the record is sent again.
+	Do func(v T, c *Cmds) error
+
+	// Batching holds limits, Key, Retry and the codec; see package async. Its Send belongs to this sink. Without Key all
+	// records are in one order, one batch on its way at a time. Unset: async's defaults.
+	Batching async.Sink[T]
+}
+
+var (
+	_ sink.Sink[string] = Sink[string]{}
+	_ sink.Idempotent   = Sink[string]{}
+	_ sink.Preflight    = Sink[string]{}
+)
+
+// Idempotent implements sink.Idempotent.
+func (s Sink[T]) Idempotent() bool { return true }
+
+// Validate says everything that is wrong with the settings. Writer calls it too.
+func (s Sink[T]) Validate() error {
+	var errs []error
+	if s.Do == nil {
+		errs = append(errs, fault.New(fault.BadPipeline, "redis sink: Do is missing").
+			WithFix("set Do to the function that says by which commands a record is written"))
+	}
+	if s.Batching.Send != nil {
+		errs = append(errs, fault.New(fault.BadPipeline, "redis sink: Batching.Send is set").
+			WithFix("leave Batching.Send out; Do says what is sent"))
+	}
+	if s.DB < 0 {
+		errs = append(errs, fault.New(fault.BadPipeline, "redis sink: DB is %d", s.DB).WithFix("set DB to 0 or more"))
+	}
+	return errors.Join(append(errs, s.batching(nil).Validate())...)
+}
+
+// Writer makes the writer of one task. It connects with the first batch.
+func (s Sink[T]) Writer(ctx context.Context, t sink.Task) (sink.Writer[T], error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	client := s.client()
+	w, err := s.batching(client).Writer(ctx, t)
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return &writer[T]{Writer: w, client: client}, nil
+}
+
+// batching is the async sink that sends through client.
+func (s Sink[T]) batching(client *goredis.Client) async.Sink[T] {
+	b := s.Batching
+	if b.Key == nil {
+		b.Key = func(T) string { return "" }
+	}
+	b.Send = func(ctx context.Context, batch []T) error { return s.send(ctx, client, batch) }
+	return b
+}
+
+func (s Sink[T]) addr() string {
+	if s.Addr == "" {
+		return defaultAddr
+	}
+	return s.Addr
+}
+
+// client leaves repetition and time limits to package async.
+func (s Sink[T]) client() *goredis.Client {
+	return goredis.NewClient(&goredis.Options{
+		Addr: s.addr(), Username: s.Username, Password: s.Password, TLSConfig: s.TLS, DB: s.DB,
+		MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout,
+		ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
+		PoolSize: max(s.Batching.MaxInFlight, 4), DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+}
+
+// writer is async's, with connections of its own.
+type writer[T any] struct {
+	sink.Writer[T]
+	client *goredis.Client
+}
+
+// Unwrap shows async's companions to sink.As.
+func (w *writer[T]) Unwrap() any { return w.Writer }
+
+// Close may be called again.
+func (w *writer[T]) Close() error {
+	err := w.Writer.Close()
+	if cerr := w.client.Close(); !errors.Is(cerr, goredis.ErrClosed) {
+		err = errors.Join(err, cerr)
+	}
+	return err
+}
+
+// Preflight connects, logs in and looks whether the server takes writes.
+func (s Sink[T]) Preflight(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, preflightLimit)
+	defer cancel()
+	client := s.client()
+	defer client.Close()
+	defer closeOnCancel(ctx, client)()
+	if err := client.Ping(ctx).Err(); err != nil && !passing(err) {
+		return s.refused(err)
+	}
+	info, err := client.Info(ctx, "replication").Result()
+	if err != nil {
+		return nil //nolint:nilerr // a user that may not ask, or a server still loading: the sink waits and reports by itself
+	}
+	if strings.Contains(info, "role:slave") && !strings.Contains(info, "slave_read_only:0") {
+		return fault.New(fault.Preflight, "redis server %s is a read-only replica", s.addr()).
+			WithFix("set Addr to the master's address")
+	}
+	return nil
+}
+
+// refused explains why the first command failed.
+func (s Sink[T]) refused(err error) error {
+	if denied(err) {
+		return s.authFailed(err)
+	}
+	if _, answered := errors.AsType[goredis.Error](err); answered {
+		return fault.Wrap(fault.Preflight, err, "redis server %s refused to start a session", s.addr()).
+			WithFix("check Addr, DB and TLS")
+	}
+	return fault.Wrap(fault.Unreachable, err, "reach redis server %s", s.addr()).
+		WithFix("check Addr and TLS, and that the server is up")
+}
+
+func (s Sink[T]) authFailed(err error) error {
+	who := "without user name"
+	if s.Username != "" {
+		who = fmt.Sprintf("as user %q", s.Username)
+	}
+	return fault.Wrap(fault.AuthFailed, err, "log in to redis server %s %s", s.addr(), who).
+		WithFix("check Username and Password, and what the user may do")
+}
+
+// closeOnCancel makes a cancelled ctx interrupt calls that wait for the server: the client minds deadlines only. The
+// function it returns takes that back.
+func closeOnCancel(ctx context.Context, client *goredis.Client) func() bool {
+	return context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			_ = client.Close() // whoever waits gets the error
+		}
+	})
+}
