@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/weirline/weirline/benchmarks/internal/load"
+	"github.com/weirline/weirline/connector/gen"
+	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/source"
+)
+
+// workloads are the runs by name.
+var workloads = map[string]func(ctx context.Context, o options) (result, error){
+	"w1":    chain,
+	"w2":    keyed,
+	"w3":    windows,
+	"w2lat": keyedLatency,
+}
+
+func chain(ctx context.Context, o options) (result, error) {
+	o.state = ""
+	return throughput(ctx, o, load.Fill(o.keys), load.Chain, load.ChainAnswer)
+}
+
+func keyed(ctx context.Context, o options) (result, error) {
+	return throughput(ctx, o, load.Fill(o.keys), load.Keyed, load.KeyedAnswer)
+}
+
+func windows(ctx context.Context, o options) (result, error) {
+	return throughput(ctx, o, load.FillTimed(o.keys), load.Windows, load.WindowsAnswer)
+}
+
+// throughput runs a job as fast as it goes.
+func throughput[T any](
+	ctx context.Context, o options,
+	fill load.Filler,
+	build func(*engine.Pipeline, source.Source[load.Event, gen.Split]) *load.Total[T],
+	answer func(n int64, keys uint32) (count, sum int64),
+) (result, error) {
+	w := load.NewWatch(o.records)
+	p := engine.New(config(o))
+	total := build(p, gen.Source[load.Event]{Fill: w.Timing(fill), Count: o.records})
+	if err := p.Run(ctx); err != nil {
+		return result{}, err
+	}
+	count, sum, last := total.Result()
+	if last.IsZero() {
+		return result{}, errStopped
+	}
+	r := measured(o, w, last, p.Status())
+	wantCount, wantSum := answer(o.records, o.keys)
+	r.check(count, sum, wantCount, wantSum)
+	return r, nil
+}
+
+func config(o options) engine.Config {
+	return engine.Config{Name: "workload", Dir: o.state, Parallelism: o.parallelism, CheckpointEvery: o.checkpoint}
+}
+
+var errStopped = errors.New("stopped before the end; there is nothing to report (a state directory must be new)")
