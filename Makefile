@@ -1,0 +1,86 @@
+# Weirline's commands. `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+
+tool := go tool -modfile=tools/go.mod
+
+# What the tests of a package need decides its stage: nothing, a real Kafka or Redis, or whole processes to kill.
+uses_services := go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep '/internal/testsvc[] ]' | cut -d' ' -f1
+service_packages := $(uses_services) | grep -v '/examples/'
+crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog; } | sort -u
+unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packages))
+
+.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak lint fmt accept ci
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## install what the tests need: gcc, Java 17, Maven, Redis, Chromium, the Kafka broker
+	@scripts/deps.sh
+
+build: ## bin/weblog and bin/workloads, static
+	CGO_ENABLED=0 go build -trimpath -o bin/weblog ./examples/weblog
+	CGO_ENABLED=0 go build -trimpath -o bin/workloads ./benchmarks/workloads
+
+run: build ## the demo on embedded services; KAFKA=host:port REDIS=host:port LOGS=dir use real ones
+	exec bin/weblog $(if $(KAFKA),-kafka $(KAFKA)) $(if $(REDIS),-redis $(REDIS)) $(if $(LOGS),-logs $(LOGS)) $(ARGS)
+
+test: deps ## all tests: unit with -race, then services, then the seeded crash tests; minutes per stage at the end
+	@failed=; report=; \
+	stage() { \
+		local name=$$1 limit=$$2 start=$$SECONDS result=ok; shift 2; \
+		echo "== $$name (at most $$limit minutes)"; \
+		timeout -k 20 $${limit}m go test -timeout $${limit}m "$$@" </dev/null || { result=FAIL; failed="$$failed $$name"; }; \
+		report="$$report$$(printf '%-4s %-9s %5.1f of %2d minutes' $$result $$name $$(awk "BEGIN{print ($$SECONDS-$$start)/60}") $$limit)"$$'\n'; \
+	}; \
+	stage unit 10 -race -shuffle=on $$($(unit_packages)); \
+	stage services 20 -race -p 1 $$($(service_packages)); \
+	stage crash 15 -p 1 $$($(crash_packages)); \
+	printf '== stages\n%s' "$$report"; \
+	[ -z "$$failed" ] || { echo "FAIL:$$failed"; exit 1; }; \
+	echo "PASS: unit, services, crash"
+
+test-unit: ## only the tests that need no service, with -race
+	go test -race -shuffle=on $$($(unit_packages))
+
+test-services: deps ## only the tests with a real Kafka or Redis
+	go test -race -p 1 $$($(service_packages))
+
+test-crash: deps ## only the tests that kill processes
+	go test -p 1 $$($(crash_packages))
+
+race: deps ## every test with -race, the crash tests too
+	go test -race -p 1 -timeout 60m ./...
+
+bench: ## each benchmark beside its limit (xlimit = time per record of ours / of the limit)
+	go test -run '^$$' -bench . ./benchmarks/
+
+fuzz: ## every fuzz target, FUZZTIME each (default 10s)
+	@set -e; for p in $$(go list -f '{{.ImportPath}}:{{.Dir}}' ./...); do \
+		dir=$${p#*:}; \
+		for f in $$(cat $$dir/*_test.go 2>/dev/null | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p'); do \
+			echo "== $${p%%:*} $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(or $(FUZZTIME),10s) $${p%%:*}; \
+		done; \
+	done
+
+soak: deps ## the long variants of the random and the crash tests
+	WEIRLINE_SOAK=1 go test -p 1 -timeout 180m ./...
+
+lint: ## formatting, vet here and for other systems, staticcheck, go.mod
+	@out=$$($(tool) gofumpt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
+	go vet ./...
+	GOOS=darwin go vet ./...
+	GOOS=windows go vet ./...
+	GOOS=linux GOARCH=arm64 go vet ./...
+	$(tool) staticcheck ./...
+	go mod tidy -diff
+	bash -n scripts/deps.sh .ci/run
+
+fmt: ## format all Go files
+	$(tool) gofumpt -w .
+
+accept: deps build ## what the project promises, one line each; ARGS='-only REGEXP', ARGS=-list
+	go run ./internal/accept $(ARGS)
+
+ci: lint test ## what a change must pass

@@ -1,0 +1,228 @@
+package archtest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layer says what the packages under some folders may import beside the standard library and themselves.
+type layer struct {
+	dirs   []string // the folder itself; with /... all below it too
+	allow  []string // folders of this module, or prefixes of other modules' paths
+	reason string
+}
+
+const (
+	fault = "internal/fault"
+	cbor  = "github.com/fxamacker/cbor"
+	hash  = "github.com/cespare/xxhash"
+)
+
+// layers is the whole picture; a package that's in none of them is refused.
+var layers = []layer{
+	{
+		[]string{fault, "internal/ring"},
+		nil,
+		"everything stands on it",
+	},
+	{
+		[]string{"source", "sink"},
+		[]string{fault},
+		"contracts must be implementable without pulling anything in",
+	},
+	{
+		[]string{"enumerator"},
+		[]string{"source", fault},
+		"toolkits stand on contracts only, so that connectors run under any engine",
+	},
+	{
+		[]string{"reader"},
+		[]string{"source", fault, "golang.org/x/sync"},
+		"toolkits stand on contracts only, so that connectors run under any engine",
+	},
+	{
+		[]string{"hybrid"},
+		[]string{"source", "enumerator", "reader", fault},
+		"toolkits stand on contracts only, so that connectors run under any engine",
+	},
+	{
+		[]string{"sink/async"},
+		[]string{"sink", fault, cbor, "golang.org/x/sync", "github.com/sony/gobreaker"},
+		"toolkits stand on contracts only, so that connectors run under any engine",
+	},
+	{
+		[]string{"source/sourcetest"},
+		[]string{"source", "enumerator", "reader", "go.uber.org/goleak"},
+		"a conformance kit must test any connector, whatever engine runs it",
+	},
+	{
+		[]string{"sink/sinktest"},
+		[]string{"sink", "go.uber.org/goleak"},
+		"a conformance kit must test any connector, whatever engine runs it",
+	},
+	{
+		[]string{"state"},
+		[]string{fault, cbor, hash},
+		"state is used by operators and stored by the engine; it knows neither",
+	},
+	{
+		[]string{"engine/store/..."},
+		[]string{"sink", fault, cbor, hash, "golang.org/x/sys"},
+		"the checkpoint store writes bytes; it knows no pipeline",
+	},
+	{
+		[]string{"engine", "engine/internal/..."},
+		[]string{"source", "sink", "state", "engine", fault, "internal/ring"},
+		"the engine knows no outside system; connectors meet it in a pipeline's main only",
+	},
+	{
+		[]string{"engine/cli"},
+		[]string{"engine", "engine/store", fault},
+		"the command line must not bring a dependency into every binary",
+	},
+	{
+		[]string{"engine/prom"},
+		[]string{"engine", fault, "github.com/prometheus/client_golang"},
+		"Prometheus is linked by those who ask for it",
+	},
+	{
+		[]string{"engine/enginetest"},
+		[]string{"engine", "engine/store", "source", "sink", "state", "enumerator", "reader", "go.uber.org/goleak"},
+		"a conformance kit must test any connector",
+	},
+	{
+		[]string{"connector/files"},
+		append([]string{"github.com/klauspost/compress"}, toolkits...),
+		"a connector has its toolkits and one client library, and no engine",
+	},
+	{[]string{"connector/gen"}, toolkits, "a connector has its toolkits and one client library, and no engine"},
+	{
+		[]string{"connector/kafka"},
+		append([]string{"github.com/twmb/franz-go"}, toolkits...),
+		"a connector has its toolkits and one client library, and no engine",
+	},
+	{
+		[]string{"connector/redis"},
+		append([]string{"github.com/redis/go-redis"}, toolkits...),
+		"a connector has its toolkits and one client library, and no engine",
+	},
+}
+
+var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", fault}
+
+// free are the programs: they may import what they like.
+var free = []string{"examples", "benchmarks", "internal/testsvc", "internal/accept", "internal/archtest", "docs"}
+
+// layerOf is the layer a package is in.
+func layerOf(rel string) (layer, bool) {
+	for _, l := range layers {
+		for _, d := range l.dirs {
+			if base, deep := strings.CutSuffix(d, "/..."); rel == d || deep && under(rel, base) {
+				return l, true
+			}
+		}
+	}
+	return layer{}, false
+}
+
+// importRule complains about imports that point the wrong way.
+func importRule(p *pkg) (bad []string) {
+	rel := p.rel()
+	if rel == "." || underAny(rel, free) {
+		return nil
+	}
+	l, ok := layerOf(rel)
+	if !ok {
+		return []string{fmt.Sprintf("package %s is in no layer: nobody has decided what it may import; fix: add it to layers in internal/archtest/imports_test.go", rel)}
+	}
+	for _, i := range p.Imports {
+		if !strings.Contains(strings.SplitN(i, "/", 2)[0], ".") || slices.Contains(l.dirs, inModule(i)) || allowed(l, rel, i) {
+			continue
+		}
+		bad = append(bad, fmt.Sprintf("%s imports %s: %s; fix: move what needs it up, or pass it in as a value", rel, inModule(i), l.reason))
+	}
+	return bad
+}
+
+func allowed(l layer, rel, importPath string) bool {
+	short, ours := strings.CutPrefix(importPath, module+"/")
+	for _, d := range l.dirs {
+		if base, deep := strings.CutSuffix(d, "/..."); ours && deep && under(rel, base) && under(short, base) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(l.allow, func(a string) bool {
+		if ours {
+			return short == a || a == "engine" && under(short, "engine/internal") || l.dirs[0] == "engine" && short == "engine/store"
+		}
+		return strings.HasPrefix(importPath+"/", strings.TrimSuffix(a, "/")+"/")
+	})
+}
+
+// heavy are the clients and databases that no binary gets unless it asks.
+var heavy = []string{
+	"github.com/twmb/franz-go", "github.com/redis/go-redis", "github.com/alicebob/miniredis", "github.com/jackc/pgx",
+	"github.com/go-sql-driver/mysql", "github.com/cockroachdb/pebble", "github.com/prometheus", "github.com/aws",
+	"cloud.google.com", "github.com/Azure", "google.golang.org/grpc",
+}
+
+// heavyRule complains about heavy packages among what the package links.
+func heavyRule(p *pkg) (bad []string) {
+	for _, d := range p.Deps {
+		if underAny(d, heavy) || slices.ContainsFunc(heavy, func(h string) bool { return strings.HasPrefix(d, h+"/") }) {
+			bad = append(bad, fmt.Sprintf("%s links %s: a binary links only what its main asks for; fix: put what needs it into a package of its own and pass it in as a value", p.rel(), d))
+		}
+	}
+	return bad
+}
+
+func TestImportDirections(t *testing.T) {
+	for _, p := range repository(t) {
+		report(t, importRule(p))
+	}
+}
+
+func TestLayersExist(t *testing.T) {
+	have := map[string]bool{}
+	for _, p := range repository(t) {
+		have[p.rel()] = true
+	}
+	for _, l := range layers {
+		for _, d := range l.dirs {
+			if base, deep := strings.CutSuffix(d, "/..."); !have[d] && !deep {
+				t.Errorf("layer %s has no package: the rule protects nothing; fix: take it out of layers, or mend the name", base)
+			}
+		}
+	}
+}
+
+func TestEngineLinksNoClient(t *testing.T) {
+	for _, p := range repository(t) {
+		if rel := p.rel(); rel == "engine" || rel == "engine/cli" || under(rel, "engine/store") || under(rel, "state") ||
+			underAny(rel, []string{"source", "sink", "enumerator", "reader", "hybrid"}) {
+			report(t, heavyRule(p))
+		}
+	}
+}
+
+func TestImportRuleFails(t *testing.T) {
+	for _, c := range []struct{ path, imports, want string }{
+		{"source", module + "/enumerator", "contracts"},
+		{"source", "golang.org/x/sync/errgroup", "contracts"},
+		{"reader", module + "/engine", "toolkits"},
+		{"sink/async", "github.com/redis/go-redis/v9", "toolkits"},
+		{"connector/kafka", module + "/engine", "no engine"},
+		{"connector/kafka", module + "/connector/redis", "no engine"},
+		{"connector/redis", "github.com/twmb/franz-go/pkg/kgo", "one client library"},
+		{"engine", module + "/connector/kafka", "no outside system"},
+		{"engine", "github.com/prometheus/client_golang/prometheus", "no outside system"},
+		{"engine/store", module + "/engine", "no pipeline"},
+		{"newthing", "fmt", "in no layer"},
+	} {
+		wants(t, importRule(synthetic(t, module+"/"+c.path, "package x\nimport _ \""+c.imports+"\"")), c.want)
+	}
+	wants(t, importRule(synthetic(t, module+"/connector/redis", "package x\nimport (\n_ \"fmt\"\n_ \"github.com/redis/go-redis/v9\"\n_ \""+module+"/sink\")")))
+	wants(t, heavyRule(&pkg{ImportPath: module + "/engine", Deps: []string{"fmt", "github.com/prometheus/common/model"}}), "prometheus/common")
+}
