@@ -190,7 +190,7 @@ func TestCommitFindsDamage(t *testing.T) {
 		"shorter": {func(p string) error { return os.Truncate(p, 1) }, false},
 		"longer":  {func(p string) error { return os.Truncate(p, 100) }, false},
 		"gone":    {os.Remove, false},
-		"changed": {func(p string) error { return os.WriteFile(p, []byte("XXX\n"), 0o644) }, true},
+		"changed": {func(p string) error { return os.WriteFile(p, []byte("YYY\n"), 0o644) }, true},
 	}
 	for name, c := range harm {
 		t.Run(name, func(t *testing.T) {
