@@ -2,8 +2,8 @@
 //
 //	workloads W N [options]
 //
-// W is w1 (chain), w2 (running sum by key), w3 (counts in windows) or w2lat (w2 at a fixed rate, with latencies); N is the
-// number of records. The clock runs from before the first record is made until the last one has gone through the last
+// W is w1 (chain), w2 (running sum by key), w3 (counts in windows), w2lat (w2 at a fixed rate, with latencies) or w9 (w2 with
+// a failure in the middle, with the time it takes to recover); N is the number of records. The clock runs from before the first record is made until the last one has gone through the last
 // operator; the answer is computed afterwards. See ../README.md.
 package main
 
@@ -77,7 +77,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func parse(args []string) (name string, o options, err error) {
-	const usage = "usage: workloads w1|w2|w3|w2lat N [options]; -h after N lists the options"
+	const usage = "usage: workloads w1|w2|w3|w2lat|w9 N [options]; -h after N lists the options"
 	if len(args) < 2 || workloads[args[0]] == nil {
 		return "", o, errors.New(usage)
 	}

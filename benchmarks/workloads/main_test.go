@@ -39,8 +39,23 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// The run must be long enough for a checkpoint after its half and half a second more.
+func TestRecovers(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), strings.Fields("w9 200000000 -keys 1000 -checkpoint 700ms"), &out); err != nil {
+		t.Fatalf("%v; it printed %s", err, out.String())
+	}
+	var r result
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		t.Fatalf("%v in %s", err, out.String())
+	}
+	if v := r.Recovery; !r.OK || v == nil || v.First <= 0 || v.CaughtUp < v.First || v.After < 500 {
+		t.Errorf("printed %s", out.String())
+	}
+}
+
 func TestUsage(t *testing.T) {
-	for _, args := range []string{"", "w1", "w9 5", "w1 x", "w1 0", "w1 5 -keys 0", "w1 5 more", "w1 5 -rate -1", "w1 5 -nonsense"} {
+	for _, args := range []string{"", "w1", "w4 5", "w1 x", "w1 0", "w1 5 -keys 0", "w1 5 more", "w1 5 -rate -1", "w1 5 -nonsense"} {
 		if _, _, err := parse(strings.Fields(args)); err == nil {
 			t.Errorf("%q is accepted", args)
 		}

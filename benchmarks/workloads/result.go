@@ -30,6 +30,8 @@ type result struct {
 	Memory      float64  `json:"peak_memory_mb"` // 0 where the system doesn't tell
 	CPU         float64  `json:"cpu_seconds"`    // of the process until the end of the run; 0 where the system doesn't tell
 	Latency     *latency `json:"latency,omitempty"`
+
+	Recovery *recovery `json:"recovery,omitempty"`
 }
 
 // latency is in microseconds.

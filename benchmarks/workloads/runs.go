@@ -16,6 +16,7 @@ var workloads = map[string]func(ctx context.Context, o options) (result, error){
 	"w2":    keyed,
 	"w3":    windows,
 	"w2lat": keyedLatency,
+	"w9":    recovers,
 }
 
 func chain(ctx context.Context, o options) (result, error) {
