@@ -24,7 +24,7 @@ type blobWriter struct {
 	buf   []byte
 	sum   xxhash.Digest
 	size  int64
-	f     File // nil until it spills
+	f     OpenFile // nil until it spills
 	ended bool
 }
 
@@ -98,10 +98,7 @@ func (w *blobWriter) Write(p []byte) (int, error) {
 func (w *blobWriter) flush() error {
 	d := w.d
 	if w.f == nil {
-		d.mu.Lock()
-		d.dirty[w.epoch] = true
-		d.mu.Unlock()
-		err := d.fs.Mkdir(d.path(blobDir(w.epoch)))
+		err := w.makeDir()
 		if err == nil {
 			w.f, err = d.fs.Create(d.path(w.rel))
 		}
@@ -114,6 +111,14 @@ func (w *blobWriter) flush() error {
 	}
 	w.buf = w.buf[:0]
 	return nil
+}
+
+// makeDir makes the directory of the epoch's blobs; Publish syncs it.
+func (w *blobWriter) makeDir() error {
+	w.d.mu.Lock()
+	w.d.dirty[w.epoch] = true
+	w.d.mu.Unlock()
+	return w.d.fs.Mkdir(w.d.path(blobDir(w.epoch)))
 }
 
 // Finish implements Writer.
@@ -159,10 +164,10 @@ func (w *blobWriter) end(file bool) {
 	w.ended, w.buf = true, nil
 	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
-	delete(w.d.writing, w.rel)
-	if file {
+	if file && w.d.writing[w.rel] && w.epoch > w.d.cur.Epoch { // else it's too late: no record may name it
 		w.d.blobs[w.rel] = w.size
 	}
+	delete(w.d.writing, w.rel)
 }
 
 // ReadBlob implements Blobs.
@@ -180,7 +185,7 @@ func (d *Dir) ReadBlob(b Blob) (Reader, error) {
 	return blobReader{f, b.Size}, nil
 }
 
-func (d *Dir) openBlob(b Blob) (File, error) {
+func (d *Dir) openBlob(b Blob) (OpenFile, error) {
 	if _, ok := blobEpoch(b.File); !ok || !filepath.IsLocal(filepath.FromSlash(b.File)) {
 		return nil, fmt.Errorf("%w: not the name of a blob", errDamaged)
 	}
@@ -219,24 +224,22 @@ func (d *Dir) Verify(b Blob) error {
 	return d.unreadable(err, b.File, "blob")
 }
 
-func (d *Dir) verifyAll(r *Record) error {
-	for b := range r.Blobs() {
-		if err := d.Verify(b); err != nil {
-			return err
-		}
+func (d *Dir) checkSize(b Blob) error {
+	f, err := d.ReadBlob(b)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return d.unreadable(err, b.File, "blob")
 	}
 	return nil
 }
 
-// checkSizes opens all blobs of a record.
-func (d *Dir) checkSizes(r *Record) error {
+// all checks every blob of a record.
+func (d *Dir) all(r *Record, check func(Blob) error) error {
 	for b := range r.Blobs() {
-		f, err := d.ReadBlob(b)
-		if err != nil {
+		if err := check(b); err != nil {
 			return err
-		}
-		if err := f.Close(); err != nil {
-			return d.unreadable(err, b.File, "blob")
 		}
 	}
 	return nil
@@ -247,7 +250,7 @@ type inlineReader struct{ *bytes.Reader }
 func (inlineReader) Close() error { return nil }
 
 type blobReader struct {
-	File
+	OpenFile
 	size int64
 }
 

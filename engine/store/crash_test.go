@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +25,8 @@ type history struct {
 	committed  []string
 	publishes  int
 	firstError error
+	disk       *storetest.Disk
+	files      []store.File // of the newest complete epoch, shared with the next
 }
 
 func options(disk *storetest.Disk) store.Options {
@@ -31,7 +35,7 @@ func options(disk *storetest.Disk) store.Options {
 
 // script does random things until steps are done or, with stop, something fails.
 func script(disk *storetest.Disk, seed uint64, steps int, stop bool) (h *history) {
-	h = &history{granted: map[string]int{}}
+	h = &history{granted: map[string]int{}, disk: disk}
 	d, err := store.Open("/state", options(disk))
 	if err != nil && !stop {
 		h.firstError = err
@@ -106,21 +110,25 @@ func publish(d *store.Dir, r *rand.Rand, h *history) error {
 	}
 	h.highest = n
 	rec, err := record(d, n, r.IntN(3))
+	if err == nil {
+		err = addFile(d, h, rec)
+	}
 	if err != nil {
 		d.Discard(n)
 		return err
 	}
+	files := rec.Operators["count"].Tasks[0].Files
 	h.trying = n
 	err = d.Publish(rec)
 	switch {
 	case err == nil:
-		h.published = n
+		h.published, h.files = n, files
 		h.publishes++
 	case errors.Is(err, store.ErrUnknown):
 		if latest, settleErr := d.Latest(); settleErr == nil {
 			h.trying = 0
 			if latest != nil && latest.Epoch == n {
-				h.published = n
+				h.published, h.files = n, files
 			}
 		}
 	default:
@@ -155,6 +163,35 @@ func record(d *store.Dir, epoch uint64, files int) (*store.Record, error) {
 	}
 	rec.Operators["count"] = op
 	return rec, nil
+}
+
+// addFile gives the first task of a record the files of the epoch before, up to three, and a new one, named by its epoch.
+func addFile(d *store.Dir, h *history, rec *store.Record) error {
+	src, err := writeOn(h.disk, rec.Epoch)
+	if err != nil {
+		return err
+	}
+	b, err := d.Adopt(rec.Epoch, "table", src)
+	if err != nil {
+		return err
+	}
+	if err := h.disk.Remove(src); err != nil {
+		return err
+	}
+	old := h.files[max(0, len(h.files)-3):]
+	t := &rec.Operators["count"].Tasks[0]
+	t.Backend, t.Files = "tables", append(slices.Clone(old), store.File{Name: fmt.Sprint(rec.Epoch), Blob: b})
+	return nil
+}
+
+// writeOn writes the content of an epoch beside the state directory.
+func writeOn(disk *storetest.Disk, epoch uint64) (path string, err error) {
+	path = fmt.Sprintf("/table-%d", epoch)
+	f, err := disk.Create(path)
+	if err == nil {
+		_, err = f.Write(content(epoch))
+	}
+	return path, err
 }
 
 // check opens what a crash left and compares it with what the run was told. It returns the newest epoch, and the disk after
@@ -202,21 +239,34 @@ func checkLatest(t *testing.T, d *store.Dir) uint64 {
 	if rec == nil {
 		return 0
 	}
-	for b := range rec.Blobs() {
-		if err := d.Verify(b); err != nil {
-			t.Fatalf("verify blob of epoch %d: %v", rec.Epoch, err)
+	for _, task := range rec.Operators["count"].Tasks {
+		checkBlob(t, d, *task.Keyed, rec.Epoch)
+		for _, f := range task.Files {
+			n, err := strconv.ParseUint(f.Name, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkBlob(t, d, f.Blob, n)
 		}
-		r, err := d.ReadBlob(b)
-		if err != nil {
-			t.Fatalf("read blob: %v", err)
-		}
-		data := make([]byte, r.Size())
-		if _, err := r.ReadAt(data, 0); err != nil && len(data) > 0 || !bytes.HasPrefix(content(rec.Epoch), data) {
-			t.Fatalf("blob of epoch %d has %x (%v)", rec.Epoch, data, err)
-		}
-		_ = r.Close()
 	}
 	return rec.Epoch
+}
+
+// checkBlob verifies that a blob begins like the content of an epoch.
+func checkBlob(t *testing.T, d store.Store, b store.Blob, epoch uint64) {
+	t.Helper()
+	if err := d.Verify(b); err != nil {
+		t.Fatalf("verify blob of epoch %d: %v", epoch, err)
+	}
+	r, err := d.ReadBlob(b)
+	if err != nil {
+		t.Fatalf("read blob: %v", err)
+	}
+	data := make([]byte, r.Size())
+	if _, err := r.ReadAt(data, 0); err != nil && len(data) > 0 || !bytes.HasPrefix(content(epoch), data) {
+		t.Fatalf("blob of epoch %d has %x (%v)", epoch, data, err)
+	}
+	_ = r.Close()
 }
 
 // TestCrashAnywhere stops a random run at each of its disk operations, with and without the operation's effect, loses

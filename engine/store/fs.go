@@ -15,9 +15,10 @@ var ErrLocked = errors.New("file is locked")
 // match fs.ErrNotExist, fs.ErrExist and fs.ErrPermission where these apply. Names are paths of the operating system.
 type FS interface {
 	Mkdir(dir string) error                 // one level, mode 0700; an existing directory is fine
-	Open(name string) (File, error)         // for reading
-	Create(name string) (File, error)       // for writing, emptied if it exists, mode 0600
-	Append(name string) (File, error)       // for writing at the end; it must exist
+	Open(name string) (OpenFile, error)     // for reading
+	Create(name string) (OpenFile, error)   // for writing, emptied if it exists, mode 0600
+	Append(name string) (OpenFile, error)   // for writing at the end; it must exist
+	Link(from, to string) error             // a second name for a file where it can, else a copy, not synced; to must not exist
 	Rename(from, to string) error           // in one directory; replaces to in one step
 	Remove(name string) error               // a file, or a directory with all it has; absent is fine
 	List(dir string) ([]fs.DirEntry, error) // sorted by name
@@ -25,8 +26,8 @@ type FS interface {
 	Lock(name string) (Claim, error)        // ErrLocked if held elsewhere; ends with the process at the latest
 }
 
-// File is an open file.
-type File interface {
+// OpenFile is an open file of an FS.
+type OpenFile interface {
 	io.ReaderAt
 	io.Writer
 	io.Closer
@@ -54,14 +55,30 @@ func (osFS) Mkdir(dir string) error {
 	return err
 }
 
-func (osFS) Open(name string) (File, error) { return wrapFile(os.Open(name)) }
+func (osFS) Open(name string) (OpenFile, error) { return wrapFile(os.Open(name)) }
 
-func (osFS) Create(name string) (File, error) {
+func (osFS) Create(name string) (OpenFile, error) {
 	return wrapFile(os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600))
 }
 
-func (osFS) Append(name string) (File, error) {
-	return wrapFile(os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0o600))
+func (osFS) Append(name string) (OpenFile, error) {
+	return wrapFile(os.OpenFile(name, os.O_RDWR|os.O_APPEND, 0o600))
+}
+
+func (osFS) Link(from, to string) error {
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = io.Copy(out, in)
+		err = errors.Join(err, out.Close())
+	}
+	return errors.Join(err, in.Close())
 }
 
 func (osFS) Rename(from, to string) error { return os.Rename(from, to) }
@@ -94,7 +111,7 @@ func (osFS) Lock(name string) (Claim, error) {
 
 type osFile struct{ *os.File }
 
-func wrapFile(f *os.File, err error) (File, error) {
+func wrapFile(f *os.File, err error) (OpenFile, error) {
 	if err != nil {
 		return nil, err
 	}

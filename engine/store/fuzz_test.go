@@ -12,8 +12,9 @@ func sample(f *testing.F) []byte {
 	f.Helper()
 	b, err := encodeRecord(&Record{
 		Format: 1, Job: "j", Epoch: 7, Taken: time.Unix(9, 5000).UTC(), KeyGroups: 128,
-		Sources: map[string]Source{"in": {Splits: []Split{{ID: "a\xff", Position: []byte{1}, Watermark: -1 << 63}}}},
-		Handles: []sink.Handle{{Operator: "out", Token: "t", Epoch: 7, Native: []byte{2}}},
+		Sources:   map[string]Source{"in": {Splits: []Split{{ID: "a\xff", Position: []byte{1}, Watermark: -1 << 63}}}},
+		Operators: map[string]Operator{"o": {Parallelism: 1, Tasks: []Task{{Backend: "b", Files: []File{{Name: "1.sst", Blob: Blob{File: "x", Size: 2}}}}}}},
+		Handles:   []sink.Handle{{Operator: "out", Token: "t", Epoch: 7, Native: []byte{2}}},
 	})
 	if err != nil {
 		f.Fatal(err)

@@ -26,7 +26,7 @@ type journal struct {
 	job  string
 
 	mu sync.Mutex // serialises writes; held over I/O, because their order is what it guards
-	f  File       // nil: write a new file before anything else
+	f  OpenFile   // nil: write a new file before anything else
 }
 
 // lineHead is the length of "xxxxxxxx xxxxxxxxxxxxxxxx ".

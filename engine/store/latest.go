@@ -28,7 +28,7 @@ func (d *Dir) Latest() (*Record, error) {
 		r, _, err = d.readRecord(cur.Epoch, cur.Sum)
 	}
 	if err == nil {
-		err = d.checkSizes(r)
+		err = d.all(r, d.checkSize)
 	}
 	if err == nil {
 		return r, nil
@@ -118,7 +118,7 @@ func (d *Dir) Fallback() (*Record, error) {
 		}
 		r, _, err := d.readRecord(k.Epoch, 0)
 		if err == nil {
-			err = d.verifyAll(r)
+			err = d.all(r, d.Verify)
 		}
 		d.mu.Lock()
 		if i := d.find(k.Epoch); i >= 0 {
@@ -151,7 +151,7 @@ func (d *Dir) Load(epoch uint64) (*Record, error) {
 	}
 	r, _, err := d.readRecord(epoch, 0)
 	if err == nil {
-		err = d.checkSizes(r)
+		err = d.all(r, d.checkSize)
 	}
 	if err != nil {
 		return nil, err

@@ -202,7 +202,7 @@ func (d *Dir) loadKnown(records []uint64) error {
 		}
 		r, k, err := d.readRecord(n, sum)
 		if err == nil && n == d.cur.Epoch {
-			err = d.checkSizes(r)
+			err = d.all(r, d.checkSize)
 			k.Whole = err == nil
 		}
 		if err != nil && n == d.cur.Epoch {

@@ -175,7 +175,9 @@ func (d *Dir) Discard(epoch uint64) {
 	}
 	had := d.dirty[epoch]
 	delete(d.dirty, epoch)
-	maps.DeleteFunc(d.blobs, func(file string, _ int64) bool { n, _ := blobEpoch(file); return n == epoch })
+	of := func(file string) bool { n, _ := blobEpoch(file); return n == epoch }
+	maps.DeleteFunc(d.blobs, func(file string, _ int64) bool { return of(file) })
+	maps.DeleteFunc(d.writing, func(file string, _ bool) bool { return of(file) })
 	d.mu.Unlock()
 	if had {
 		d.remove(blobDir(epoch))

@@ -10,7 +10,7 @@ import (
 )
 
 // Format is the version of the epoch record this binary writes. It reads every version up to this one.
-const Format = 1
+const Format = 2
 
 // Record is everything one epoch knows: the cut through all sources, operators and sinks. It is written once, by the
 // coordinator, after every task has acked, and never changed.
@@ -68,6 +68,14 @@ type Task struct {
 	Writer    []byte   `cbor:"4,keyasint"` // snapshot of a stateful writer
 	Lists     []string `cbor:"5,keyasint"` // names of operator lists, beside Items
 	Items     [][]byte `cbor:"6,keyasint"` // encoded operator lists, one for each name
+	Backend   string   `cbor:"7,keyasint"` // what wrote the keyed state and alone can read Files; "" = the form of Keyed, or format 1
+	Files     []File   `cbor:"8,keyasint"` // the backend's files, often shared with older epochs
+}
+
+// File is a file of a state backend: its name there, and where its content is.
+type File struct {
+	Name string `cbor:"1,keyasint"`
+	Blob Blob   `cbor:"2,keyasint"`
 }
 
 // Blob is a piece of state: kept in the record when it is small, in a file of its own otherwise.
@@ -78,13 +86,19 @@ type Blob struct {
 	Sum    uint64 `cbor:"4,keyasint"` // xxhash64 of the content
 }
 
-// Blobs yields every blob the record names, inline ones too: those of tasks by operator name, then those in flight.
+// Blobs yields every blob the record names, inline ones too: those of tasks by operator name, keyed state before
+// files, then those in flight.
 func (r *Record) Blobs() iter.Seq[Blob] {
 	return func(yield func(Blob) bool) {
 		for _, op := range slices.Sorted(maps.Keys(r.Operators)) {
 			for _, t := range r.Operators[op].Tasks {
 				if t.Keyed != nil && !yield(*t.Keyed) {
 					return
+				}
+				for _, f := range t.Files {
+					if !yield(f.Blob) {
+						return
+					}
 				}
 			}
 		}

@@ -63,6 +63,15 @@ type Blobs interface {
 	// Create begins a blob of an epoch that isn't complete yet. Name is any string, unique in the epoch.
 	Create(epoch uint64, name string) (Writer, error)
 
+	// Adopt takes a finished file, whose content must never change again, as a blob of an epoch that isn't complete yet:
+	// by a hard link where it can, else by copy. It reads the whole file for its checksum, and the content is durable when
+	// it returns. Path is one of the operating system, and stays the caller's: it may be removed at once. Name is as in Create.
+	Adopt(epoch uint64, name, path string) (Blob, error)
+
+	// Fetch makes the file path from a blob, after checking the size: by a hard link where it can, else by copy. It must not
+	// exist, and must never be written to: it may be the store's own file under a second name. It isn't synced.
+	Fetch(b Blob, path string) error
+
 	// ReadBlob opens a blob after checking its size; the content is checked by Verify only. The caller closes the reader.
 	ReadBlob(b Blob) (Reader, error)
 

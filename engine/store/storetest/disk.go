@@ -17,6 +17,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -160,7 +161,7 @@ func (d *Disk) Mkdir(name string) error {
 }
 
 // Open implements store.FS.
-func (d *Disk) Open(name string) (store.File, error) {
+func (d *Disk) Open(name string) (store.OpenFile, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.find(name)
@@ -171,7 +172,7 @@ func (d *Disk) Open(name string) (store.File, error) {
 }
 
 // Create implements store.FS.
-func (d *Disk) Create(name string) (store.File, error) {
+func (d *Disk) Create(name string) (store.OpenFile, error) {
 	f := &file{d: d, name: name}
 	err := d.do("create", name, func() (err error) {
 		f.n, err = d.make(name)
@@ -204,7 +205,41 @@ func (d *Disk) make(name string) (*node, error) {
 }
 
 // Append implements store.FS.
-func (d *Disk) Append(name string) (store.File, error) { return d.Open(name) }
+func (d *Disk) Append(name string) (store.OpenFile, error) { return d.Open(name) }
+
+// Link implements store.FS. A name whose directory isn't on the disk is one of the operating system: from or to there it
+// copies.
+func (d *Disk) Link(from, to string) error {
+	return d.do("link", to, func() error {
+		n := d.find(from)
+		if n == nil {
+			data, err := os.ReadFile(from)
+			if err != nil {
+				return err
+			}
+			n = &node{data: data}
+		}
+		up, err := d.parent(to)
+		switch {
+		case err != nil:
+			return writeNew(to, n.data)
+		case d.find(to) != nil:
+			return fs.ErrExist
+		default:
+			up.change(map[string]*node{filepath.Base(to): n})
+			return nil
+		}
+	})
+}
+
+func writeNew(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
 
 // Rename implements store.FS.
 func (d *Disk) Rename(from, to string) error {
