@@ -30,6 +30,9 @@ type blobWriter struct {
 
 // Create implements Blobs.
 func (d *Dir) Create(epoch uint64, name string) (Writer, error) {
+	if d.o.ReadOnly || d.closed.Load() {
+		return nil, d.held()
+	}
 	w := &blobWriter{d: d, epoch: epoch, rel: blobDir(epoch) + "/" + blobName(name)}
 	w.sum.Reset()
 	d.mu.Lock()

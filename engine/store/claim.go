@@ -53,6 +53,12 @@ func takeClaim(fsys FS, dir string, o Options) (Claim, claimInfo, error) {
 	return c, info, nil
 }
 
+// noClaim is that of a directory opened for reading only.
+type noClaim struct{}
+
+func (noClaim) Close() error         { return nil }
+func (noClaim) Replace([]byte) error { return nil }
+
 func readClaim(fsys FS, dir string) (claimInfo, error) {
 	var info claimInfo
 	b, err := readFile(fsys, filepath.Join(dir, claimName))
@@ -74,6 +80,9 @@ func claimHeld(fsys FS, dir string) error {
 // held is called before anything decisive is written. A lock can't be lost while the process lives, but the directory
 // can be deleted or moved under it, and made anew by another copy.
 func (d *Dir) held() error {
+	if d.o.ReadOnly {
+		return fault.New(fault.StateDir, "write to %s: it was opened for reading only", d.root)
+	}
 	if d.closed.Load() {
 		return fault.Wrap(fault.StateDir, fs.ErrClosed, "use state directory %s", d.root)
 	}

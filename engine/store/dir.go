@@ -22,6 +22,7 @@ type Dir struct {
 	log   *slog.Logger
 	claim Claim
 	self  claimInfo
+	made  bool // by Open
 
 	closed  atomic.Bool
 	grants  grants
@@ -57,7 +58,7 @@ type known struct {
 // processes left half-written is removed. Errors: fault.ClaimHeld, OtherJob, NewerFormat, StateDir, and DamagedEpoch for
 // damage that Latest and Fallback can't speak about.
 func Open(dir string, o Options) (*Dir, error) {
-	if o.Job == "" {
+	if o.Job == "" && !o.ReadOnly {
 		return nil, fault.New(fault.StateDir, "open state directory %s: no job name given", dir)
 	}
 	root, err := filepath.Abs(dir)
@@ -70,16 +71,44 @@ func Open(dir string, o Options) (*Dir, error) {
 		unsure: map[uint64]known{}, pinned: map[uint64]bool{},
 		blobs: map[string]int64{}, writing: map[string]bool{}, dirty: map[uint64]bool{},
 	}
-	if err := makeDir(d.fs, root); err != nil {
-		return nil, fault.Wrap(fault.StateDir, err, "make state directory %s", root)
-	}
-	if d.claim, d.self, err = takeClaim(d.fs, root, o); err != nil {
+	if err := d.enter(); err != nil {
 		return nil, err
 	}
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, d.grants.close(), d.commits.close(), d.claim.Close())
 	}
 	return d, nil
+}
+
+// enter makes the directory and takes the claim.
+func (d *Dir) enter() (err error) {
+	if d.o.ReadOnly {
+		d.claim = noClaim{}
+		return nil
+	}
+	if d.o.New {
+		has, err := d.fs.List(d.root)
+		if len(has) > 0 {
+			return fault.New(fault.SavepointTaken, "%s isn't empty: it has %s", d.root, has[0].Name())
+		}
+		d.made = errors.Is(err, fs.ErrNotExist)
+	}
+	if err := makeDir(d.fs, d.root); err != nil {
+		return fault.Wrap(fault.StateDir, err, "make state directory %s", d.root)
+	}
+	d.claim, d.self, err = takeClaim(d.fs, d.root, d.o)
+	return err
+}
+
+// clear removes a savepoint that didn't become one.
+func (d *Dir) clear() {
+	if d.made {
+		d.remove("")
+		return
+	}
+	for _, rel := range []string{epochsName, pointerName, numbersName, grantsName, commitsName, claimName} {
+		d.remove(rel)
+	}
 }
 
 // makeDir makes a directory with its parents and syncs their entries, also if an earlier process made them.
@@ -121,7 +150,11 @@ func (d *Dir) Close() error {
 	defer d.grants.mu.Unlock()
 	d.commits.mu.Lock()
 	defer d.commits.mu.Unlock()
-	return errors.Join(d.grants.close(), d.commits.close(), d.claim.Close())
+	err := errors.Join(d.grants.close(), d.commits.close())
+	if d.o.New && d.cur.Epoch == 0 && len(d.unsure) == 0 {
+		d.clear()
+	}
+	return errors.Join(err, d.claim.Close())
 }
 
 // numberBlock is how many numbers are reserved by one write. A crash leaves a gap of up to as many.

@@ -24,7 +24,11 @@ type found struct {
 
 // load reads everything, and only when all of it makes sense mends and removes what a crash left.
 func (d *Dir) load() error {
-	if err := d.fs.Mkdir(d.path(epochsName)); err != nil {
+	if d.o.ReadOnly {
+		if _, err := d.fs.List(d.path(epochsName)); errors.Is(err, fs.ErrNotExist) {
+			return fault.Wrap(fault.NoCheckpoint, err, "%s has no checkpoints", d.root)
+		}
+	} else if err := d.fs.Mkdir(d.path(epochsName)); err != nil {
 		return fault.Wrap(fault.StateDir, err, "make directory %s", d.path(epochsName))
 	}
 	f, err := d.loadNames()
@@ -43,7 +47,7 @@ func (d *Dir) load() error {
 	if err := d.checkJob(&f); err != nil {
 		return err
 	}
-	if err := d.loadKnown(f.records); err != nil {
+	if err := d.loadKnown(f.records); err != nil || d.o.ReadOnly {
 		return err
 	}
 	if err := d.mend(f); err != nil {
@@ -176,6 +180,9 @@ func (d *Dir) salvage(err error, rel string) error {
 
 // checkJob refuses the state of another job. A directory in which nothing ever happened changes hands.
 func (d *Dir) checkJob(f *found) error {
+	if d.o.Job == "" {
+		d.o.Job = f.job
+	}
 	if f.job == "" || f.job == d.o.Job {
 		return nil
 	}
@@ -227,7 +234,7 @@ func lasting(err error) bool {
 // mend makes durable what was read, as the process that wrote it may have died before it was synced, and makes the
 // files of a new directory. CURRENT comes last: with it, everything else must be there.
 func (d *Dir) mend(f found) error {
-	d.next = max(f.numbers.Below, f.highest+1)
+	d.next = max(f.numbers.Below, f.highest+1, d.o.After+1)
 	if f.jump {
 		d.next += numberJump
 	}

@@ -60,7 +60,7 @@ func (d *Dir) admit(r *Record) error {
 		return d.bad
 	}
 	_, again := d.unsure[r.Epoch]
-	if r.Epoch <= d.cur.Epoch || r.Epoch >= next || again {
+	if r.Epoch <= d.cur.Epoch || r.Epoch >= next && !d.o.New || again {
 		return fmt.Errorf("publish epoch %d after %d: not a new number that NextEpoch gave", r.Epoch, d.cur.Epoch)
 	}
 	old := map[string]bool{}

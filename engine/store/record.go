@@ -25,6 +25,8 @@ type Record struct {
 	Operators map[string]Operator `cbor:"8,keyasint"` // by operator name
 	Handles   []sink.Handle       `cbor:"9,keyasint"` // prepared by this epoch or an earlier one, not recorded as committed
 	InFlight  []Blob              `cbor:"10,keyasint"`
+	Origin    string              `cbor:"11,keyasint,omitempty"` // the checkpoint or savepoint this line of epochs was begun from on request
+	Prefix    string              `cbor:"12,keyasint,omitempty"` // of the names of transaction slots; "" = the job's name
 }
 
 // End says whether the job went on after the epoch.
@@ -90,20 +92,31 @@ type Blob struct {
 // files, then those in flight.
 func (r *Record) Blobs() iter.Seq[Blob] {
 	return func(yield func(Blob) bool) {
+		for b := range r.blobs() {
+			if !yield(*b) {
+				return
+			}
+		}
+	}
+}
+
+// blobs yields where they stand, so that they can be changed.
+func (r *Record) blobs() iter.Seq[*Blob] {
+	return func(yield func(*Blob) bool) {
 		for _, op := range slices.Sorted(maps.Keys(r.Operators)) {
 			for _, t := range r.Operators[op].Tasks {
-				if t.Keyed != nil && !yield(*t.Keyed) {
+				if t.Keyed != nil && !yield(t.Keyed) {
 					return
 				}
-				for _, f := range t.Files {
-					if !yield(f.Blob) {
+				for i := range t.Files {
+					if !yield(&t.Files[i].Blob) {
 						return
 					}
 				}
 			}
 		}
-		for _, b := range r.InFlight {
-			if !yield(b) {
+		for i := range r.InFlight {
+			if !yield(&r.InFlight[i]) {
 				return
 			}
 		}

@@ -143,6 +143,17 @@ type Options struct {
 	// allows it: a lost grant leaves transactions unfinished, a lost commit is committed again.
 	Salvage bool
 
+	// ReadOnly opens without a claim, also while a job works there: nothing is made, mended or deleted, and whatever would
+	// write returns an error. An epoch that is listed may be deleted by its owner at any time. Job may be empty then: any job's.
+	ReadOnly bool
+
+	// New is for savepoints: the place must be empty (else fault.SavepointTaken), it takes one epoch of any number, and Close
+	// removes what was written unless that epoch is complete or perhaps complete.
+	New bool
+
+	// After is a number that those of all epochs must exceed. Unset = none.
+	After uint64
+
 	// Log gets what is deleted, mended or can't be deleted. Unset = nothing is logged.
 	Log *slog.Logger
 

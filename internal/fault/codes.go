@@ -20,6 +20,13 @@ var (
 	StoreFull     = add("WL1110", "the checkpoint store can't be written", "free disk space or mend permissions; the job goes on and retries")
 	UncommittedOp = add("WL1111", "an operator that was removed has uncommitted transactions", "run the pipeline that has it once more, so that they are committed")
 
+	SavepointTaken = add("WL1112", "the place for a savepoint isn't empty", "give the savepoint an empty place, or one that doesn't exist yet; nothing was written")
+	NoCheckpoint   = add("WL1113", "there is no such checkpoint or savepoint", "see what there is with the command checkpoint ls, and give the place of a whole savepoint")
+	NewerThere     = add("WL1114", "the state has checkpoints that are newer", "start without -from to go on from the newest, or with -rewind if what was done since may be done again")
+	UnknownName    = add("WL1115", "an operator's former name isn't in the checkpoint", "correct Config.Renamed; checkpoint show prints the names")
+	NotRunning     = add("WL1116", "the job doesn't run", "start it, or give -state the directory of the one that runs")
+	SavepointFails = add("WL1117", "a savepoint failed", "look at the cause; the job goes on, and what was written of the savepoint is removed")
+
 	// Reading.
 	NoInput      = add("WL1201", "there is nothing to read", "check the path or pattern")
 	Unreadable   = add("WL1202", "an input can't be read", "check that it exists and that this user may read it")
