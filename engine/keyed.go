@@ -257,7 +257,7 @@ func newKeyedOp[K comparable, I any](b *builder, v *vertex, hash *state.Key[K], 
 	part := b.t.addState(v.name, o.scope)
 	part.lists = o.lists
 	if r := b.t.restore; r != nil {
-		b.t.fail(r.lists(v.name, b.t.index, v.tasks, o.lists))
+		r.lists(v.name, b.t.index, v.tasks, o.lists)
 		b.t.fail(r.keyed(v.name, b.t.index, o.scope, func(rd store.Reader) error { return o.scope.Restore(rd, rd.Size()) }))
 	}
 	o.restored, o.mark = part.watermark, &part.watermark
@@ -268,6 +268,9 @@ func newKeyedOp[K comparable, I any](b *builder, v *vertex, hash *state.Key[K], 
 func (o *keyedOp[K, I]) declared(t *task) error {
 	if err := errors.Join(o.scope.Err(), o.lists.Err()); err != nil {
 		return err
+	}
+	for _, note := range o.lists.Notes() {
+		t.log.Warn(note, "operator", o.name)
 	}
 	gone := append(o.scope.Unclaimed(), o.lists.Unclaimed()...)
 	if len(gone) == 0 || t.job.cfg.AllowDropped {

@@ -59,28 +59,21 @@ func (r *restorer) blob(b store.Blob, restore func(store.Reader) error) error {
 	return restore(rd)
 }
 
-// lists gives a task its operator lists: its own at the same parallelism, all items dealt round robin otherwise.
-func (r *restorer) lists(op string, index, tasks int, into *state.Lists) error {
+// lists gives a task what all old tasks had in their operator lists; each list takes of it what its kind says.
+func (r *restorer) lists(op string, index, tasks int, into *state.Lists) {
 	st := r.rec.Operators[op]
 	parts := map[string][][]byte{}
-	for _, old := range st.Tasks {
+	for at, old := range st.Tasks {
 		for i, name := range old.Lists {
-			if st.Parallelism != tasks || old.Index == index {
-				parts[name] = append(parts[name], old.Items[i])
+			if parts[name] == nil {
+				parts[name] = make([][]byte, len(st.Tasks))
 			}
+			parts[name][at] = old.Items[i]
 		}
 	}
 	for name, ps := range parts {
-		if st.Parallelism != tasks {
-			dealt, err := state.Deal(ps, tasks)
-			if err != nil {
-				return fault.At(err, "operator "+op)
-			}
-			ps = dealt[index : index+1]
-		}
-		into.Restore(name, ps)
+		into.Restore(name, ps, index, tasks)
 	}
-	return nil
 }
 
 // writers deals the stored states of an operator's writers to its present tasks.

@@ -264,15 +264,11 @@ func TestOperatorLists(t *testing.T) {
 		}
 		parts = append(parts, b)
 	}
-	dealt, err := Deal(parts, 4)
-	if err != nil {
-		t.Fatal(err)
-	}
 	total := 0
-	for _, p := range dealt {
+	for task := range 4 {
 		var l Lists
-		l.Restore("offsets", [][]byte{p})
-		l.Restore("other", nil)
+		l.Restore("offsets", parts, task, 4)
+		l.Restore("other", nil, task, 4)
 		o := NewOperatorList[string](&l, "offsets")
 		if l.Err() != nil || len(o.All()) < 1 || len(o.All()) > 2 || strings.Join(l.Unclaimed(), "") != "other" {
 			t.Fatalf("items %v, error %v", o.All(), l.Err())
@@ -283,13 +279,13 @@ func TestOperatorLists(t *testing.T) {
 		t.Errorf("%d items, want 6", total)
 	}
 	var l Lists
-	l.Restore("offsets", parts)
+	l.Restore("offsets", parts, 0, 1)
 	NewOperatorList[int64](&l, "offsets")
 	if !errors.Is(l.Err(), fault.New(fault.BadState, "")) {
 		t.Errorf("wrong type: %v", l.Err())
 	}
 	for n := range parts[2] {
-		if _, err := Deal([][]byte{parts[2][:n]}, 1); err == nil {
+		if _, err := deal([][]byte{parts[2][:n]}, 1); err == nil {
 			t.Errorf("%d of %d bytes were taken", n, len(parts[2]))
 		}
 	}
