@@ -61,10 +61,10 @@ func (p *Pipeline) timed(v *vertex, w Watermarks) {
 // are idle, finished, unstarted or haven't a time yet don't count; without any that count there is no limit.
 func (c *coord) align(now time.Time) {
 	until := now.Add(leaseRounds * alignEvery)
-	for _, g := range c.att.job.p.groups {
+	for _, g := range c.job.p.groups {
 		lowest := int64(maxTime)
 		for v := range g.sources {
-			for _, t := range c.att.byHead[v] {
+			for _, t := range c.tasksOf(v) {
 				lowest = min(lowest, t.stats.slowest.Load())
 			}
 		}
@@ -73,7 +73,7 @@ func (c *coord) align(now time.Time) {
 			allowed = lowest + g.drift
 		}
 		for v := range g.sources {
-			for _, t := range c.att.byHead[v] {
+			for _, t := range c.tasksOf(v) {
 				t.in.tell(func(t *task) error { t.src.allow(allowed, until); return nil })
 			}
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
@@ -12,72 +14,85 @@ import (
 	"github.com/weirline/weirline/source"
 )
 
-// attempt is one life of the graph, from a restore to an end or a failure. Inboxes, channels and the coordinator belong to
-// it: whatever an older attempt still sends reaches nobody.
+// attempt is one life of a region, from a restore to an end or a failure. Inboxes, channels, split tables and committers
+// belong to it: whatever an older attempt still sends reaches nobody but what is left of that attempt.
 type attempt struct {
 	job     *job
 	coord   *coord
+	region  *region
+	cancel  context.CancelCauseFunc
 	tasks   []*task
 	byHead  map[*vertex][]*task
+	sources []*sourceCoord
 	commits *commitLoop
+	loops   sync.WaitGroup // everything the attempt has started
+	durable atomic.Int64   // records read when the newest complete epoch was taken
+
+	// Owned by the coordinator.
+	failed      bool
+	drained     int                    // tasks
+	uncommitted map[string]sink.Handle // by token: in a complete epoch, commit not recorded
+	queued      map[string]bool        // by token: given to the commit loop, and perhaps still reported
+	waits       int                    // epochs with handles that are being committed
 }
 
 var errStopped = errors.New("stopped")
 
-// runAttempt runs the graph from rec, which may be nil. It returns when everything it started has ended.
-func (j *job) runAttempt(ctx context.Context, rec *store.Record) (store.End, error) {
-	actx, cancel := context.WithCancelCause(ctx)
-	a := &attempt{job: j, byHead: map[*vertex][]*task{}}
-	a.coord = newCoord(a)
-	var loops sync.WaitGroup
-	err := a.open(actx, rec)
+// taskError is the error of a task, with what it was doing.
+type taskError struct {
+	task, operator string
+	error
+}
+
+// run lives from rec, which may be nil, until ctx or the attempt is cancelled, and returns when everything it started has
+// ended. An err says that there is nothing to begin from.
+func (a *attempt) run(ctx context.Context, rec *store.Record, err error) {
+	ctx, a.cancel = context.WithCancelCause(ctx)
 	if err == nil {
-		j.setAttempt(a)
-		err = a.live(actx, cancel, &loops)
+		err = a.open(ctx, rec)
+	}
+	if err == nil {
+		a.coord.post(attemptUp{a})
+		a.start(ctx)
+		<-ctx.Done()
 	} else {
 		for _, t := range a.tasks {
 			err = errors.Join(err, t.close())
 		}
+		a.cancel(err)
 	}
-	cancel(errStopped)
-	loops.Wait()
-	j.workers.Wait()
+	a.coord.post(attemptDown{a, context.Cause(ctx)})
+	a.loops.Wait()
 	if a.commits != nil {
 		a.commits.close()
 	}
-	return a.coord.outcome, err
 }
 
-// live starts all goroutines of the attempt and waits for the first thing that ends it.
-func (a *attempt) live(ctx context.Context, cancel context.CancelCauseFunc, loops *sync.WaitGroup) error {
-	var tasks sync.WaitGroup
+// start starts all goroutines of the attempt.
+func (a *attempt) start(ctx context.Context) {
 	for _, t := range a.tasks {
-		tasks.Go(func() {
-			if err := t.run(); err != nil && context.Cause(ctx) != errStopped {
-				cancel(fault.At(err, "operator "+t.name))
+		a.loops.Go(func() {
+			if err := t.run(); err != nil && ctx.Err() == nil {
+				a.cancel(taskError{fmt.Sprintf("%s/%d", t.name, t.index), t.doing(), fault.At(err, "operator "+t.name)})
 			}
 		})
 	}
-	for _, s := range a.coord.sources {
-		done := s.d.state().done
-		loops.Go(func() { s.discoverLoop(ctx, a.coord, done) })
+	for _, s := range a.sources {
+		a.loops.Go(func() { s.discoverLoop(ctx, a.coord) })
 	}
 	if a.commits != nil {
-		loops.Go(func() { a.commits.run(ctx) })
+		a.loops.Go(func() { a.commits.run(ctx) })
 	}
-	err := a.coord.run(ctx)
-	cancel(errStopped)
-	tasks.Wait()
-	if cause := context.Cause(ctx); err == nil && cause != nil && cause != errStopped {
-		err = cause
-	}
-	return err
 }
 
 // open makes tasks, channels and nodes, and puts back what was stored. Committers recover before any writer is made.
-func (a *attempt) open(ctx context.Context, rec *store.Record) error {
+func (a *attempt) open(ctx context.Context, rec *store.Record) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicError("region "+a.region.name, r)
+		}
+	}()
 	j := a.job
-	heads := j.p.plan()
 	if j.store != nil {
 		var keep []sink.Handle
 		if rec != nil {
@@ -87,7 +102,10 @@ func (a *attempt) open(ctx context.Context, rec *store.Record) error {
 			return err
 		}
 	}
-	for _, h := range heads {
+	if rec != nil && rec.End == store.Finished {
+		return nil // nothing to run
+	}
+	for _, h := range a.region.heads {
 		for i := range h.tasks {
 			t := &task{
 				name: h.name, index: i, job: j, att: a, ctx: ctx, in: newInbox(), inClock: clock{at: minTime},
@@ -104,8 +122,11 @@ func (a *attempt) open(ctx context.Context, rec *store.Record) error {
 		}
 	}
 	exits := a.connect()
-	for _, h := range heads {
+	for _, h := range a.region.heads {
 		for i, t := range a.byHead[h] {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
 			if err := a.build(h, t, exits[t]); err != nil {
 				return fault.At(err, fmt.Sprintf("operator %s task %d", h.name, i))
 			}
@@ -118,7 +139,7 @@ func (a *attempt) open(ctx context.Context, rec *store.Record) error {
 func (a *attempt) connect() map[*task]map[*link][]*channel {
 	limit := a.job.cfg.QueueBatches
 	exits := map[*task]map[*link][]*channel{}
-	for _, v := range a.job.p.vertices {
+	for _, v := range a.region.vertices {
 		for _, l := range v.inputs {
 			if l.fused {
 				continue
@@ -164,7 +185,7 @@ func (a *attempt) build(h *vertex, t *task, exits map[*link][]*channel) error {
 }
 
 func (a *attempt) openSources(ctx context.Context, rec *store.Record) error {
-	for _, v := range a.job.p.vertices {
+	for _, v := range a.region.vertices {
 		if v.source == nil {
 			continue
 		}
@@ -176,7 +197,7 @@ func (a *attempt) openSources(ctx context.Context, rec *store.Record) error {
 			return fault.At(err, "source "+v.name)
 		}
 		s := &sourceCoord{
-			v: v, d: d, tasks: a.byHead[v], held: true, finished: make(chan []any, 1), resume: make(chan struct{}, 1),
+			att: a, v: v, d: d, tasks: a.byHead[v], held: true, finished: make(chan []any, 1), resume: make(chan struct{}, 1),
 		}
 		if rec != nil {
 			if src, ok := rec.Sources[v.name]; ok {
@@ -185,10 +206,16 @@ func (a *attempt) openSources(ctx context.Context, rec *store.Record) error {
 				}
 			}
 		}
-		a.coord.sources = append(a.coord.sources, s)
-		a.coord.bySrc[v.name] = s
+		s.listed = d.state().done
+		a.sources = append(a.sources, s)
 	}
 	return nil
+}
+
+// sourceOf is the coordinator's side of a source.
+func (a *attempt) sourceOf(v *vertex) *sourceCoord {
+	i := slices.IndexFunc(a.sources, func(s *sourceCoord) bool { return s.v == v })
+	return a.sources[i]
 }
 
 func (a *attempt) committerTask(v *vertex) sink.Task {
@@ -210,11 +237,4 @@ func (a *attempt) recordsRead() int64 {
 }
 
 // replays is how many records a restart would read again: those read since the last complete epoch was taken.
-func (a *attempt) replays() int64 {
-	a.job.statusMu.Lock()
-	defer a.job.statusMu.Unlock()
-	return a.recordsRead() - a.job.epochs.records
-}
-
-// spawn runs work that belongs to the attempt but to no loop; the attempt's end waits for it.
-func (j *job) spawn(f func()) { j.workers.Go(f) }
+func (a *attempt) replays() int64 { return a.recordsRead() - a.durable.Load() }

@@ -181,7 +181,7 @@ func (t *task) sweep() {
 			snaps = append(snaps, namedSnapshot{p.name, p.scope.Captured()})
 		}
 	}
-	t.job.spawn(func() {
+	t.att.loops.Go(func() {
 		if a.err = t.att.writeSnapshots(&a, snaps); a.err == nil && t.ctx.Err() != nil {
 			return
 		}

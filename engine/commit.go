@@ -38,17 +38,13 @@ func (a *attempt) openCommitters(ctx context.Context, keep []sink.Handle) error 
 			byOp[h.Operator] = append(byOp[h.Operator], h)
 		}
 	}
-	for _, v := range a.job.p.vertices {
+	for _, v := range a.region.vertices {
 		if v.commit == nil {
 			continue
 		}
 		if err := a.openCommitter(ctx, v, byOp[v.name]); err != nil {
 			return fault.At(err, "operator "+v.name)
 		}
-		delete(byOp, v.name)
-	}
-	for op, hs := range byOp {
-		return fault.New(fault.UncommittedOp, "operator %q has %d uncommitted transactions", op, len(hs))
 	}
 	return nil
 }
@@ -99,37 +95,47 @@ func (j *job) slotsOf(v *vertex, index int) []sink.Slot {
 // commit queues what a complete epoch has prepared. A task reports a handle until it has heard that an epoch carrying it is
 // complete, so the same one may come several times, the last time after it was committed: queued remembers until it no
 // longer comes.
-func (c *coord) commit(e *epochRun) {
+//
+// An attempt that failed while the record was being published commits nothing: the next one recovers it from the record.
+func (a *attempt) commit(e *epochRun) {
+	if a.failed {
+		return
+	}
 	var fresh []sink.Handle
 	reported := map[string]bool{}
 	for _, h := range e.handles {
+		if a.job.p.byName[h.Operator].region != a.region {
+			continue
+		}
 		reported[h.Token] = true
-		if !c.queued[h.Token] {
-			c.queued[h.Token] = true
-			c.uncommitted[h.Token] = h
+		if !a.queued[h.Token] {
+			a.queued[h.Token] = true
+			a.uncommitted[h.Token] = h
 			fresh = append(fresh, h)
 		}
 	}
-	for token := range c.queued {
-		if _, waits := c.uncommitted[token]; !waits && !reported[token] {
-			delete(c.queued, token)
+	for token := range a.queued {
+		if _, waits := a.uncommitted[token]; !waits && !reported[token] {
+			delete(a.queued, token)
 		}
 	}
 	if len(fresh) > 0 {
 		sortHandles(fresh)
-		c.waits++
-		c.att.commits.jobs <- commitJob{e.id, fresh}
+		a.waits++
+		a.commits.jobs <- commitJob{e.id, fresh}
 	}
 }
 
 // handlesOf is every handle of this epoch or an earlier one that is not recorded as committed.
 func (c *coord) handlesOf(e *epochRun) []sink.Handle {
 	var out []sink.Handle
-	for _, h := range c.uncommitted {
-		out = append(out, h)
+	for _, r := range c.regions {
+		for _, h := range r.att.uncommitted {
+			out = append(out, h)
+		}
 	}
 	for _, h := range e.handles {
-		if !c.queued[h.Token] {
+		if !c.job.p.byName[h.Operator].region.att.queued[h.Token] {
 			out = append(out, h)
 		}
 	}
@@ -153,7 +159,7 @@ func (l *commitLoop) run(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			l.att.coord.post(committed{epoch: j.epoch, handles: j.handles, err: err})
+			l.att.coord.post(committed{a: l.att, epoch: j.epoch, handles: j.handles, err: err})
 			if err != nil {
 				return
 			}
@@ -220,14 +226,14 @@ func (l *commitLoop) close() {
 // committed frees the slots of transactions whose commit is recorded.
 func (c *coord) committed(ev committed) error {
 	if ev.err != nil {
-		return ev.err
+		return c.fail(ev.a, ev.err)
 	}
-	c.waits--
+	ev.a.waits--
 	for _, h := range ev.handles {
-		delete(c.uncommitted, h.Token)
-		for _, t := range c.att.tasks {
+		delete(ev.a.uncommitted, h.Token)
+		for _, t := range ev.a.tasks {
 			for _, p := range t.parts {
-				if p.freed != nil && p.name == h.Operator && h.Slot.ID/c.att.job.slotsPerTask() == t.index {
+				if p.freed != nil && p.name == h.Operator && h.Slot.ID/c.job.slotsPerTask() == t.index {
 					t.in.tell(func(*task) error { p.freed(h.Slot); return nil })
 				}
 			}

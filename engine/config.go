@@ -80,7 +80,14 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Restart is the strategy after a task failure.
+// Restart is the strategy after a failure. Only the operators restart that are connected with the one that failed, by links or
+// by an alignment group; each such region counts for itself.
+//
+//	Restart{}                                                fail at the 11th failure without a checkpoint in between
+//	Restart{Attempts: 3, Delay: time.Second, Factor: 1}      a fixed delay
+//	Restart{Attempts: 1e6, Delay: time.Second, Quiet: time.Hour}  growing delays, the first one again after a quiet hour
+//	Restart{Attempts: 5, Per: time.Minute, Factor: 1}        a rate: the sixth failure within a minute ends the job
+//	Restart{Attempts: -1}                                    none
 type Restart struct {
 	// Attempts is how many restarts in a row, without a checkpoint completed in between, are tried.
 	// 0 = 10, negative = none: the first failure ends the job.
@@ -94,6 +101,16 @@ type Restart struct {
 
 	// MaxDelay bounds the delay. 0 = 1 min.
 	MaxDelay time.Duration
+
+	// Jitter lengthens each delay by a random part of it, up to this one. 0 = 0.1, negative = none.
+	Jitter float64
+
+	// Per makes Attempts a rate: so many restarts within this time, whatever checkpoints complete. 0 = no rate.
+	Per time.Duration
+
+	// Quiet is the time without a failure after which counting and delays begin anew, instead of after a checkpoint.
+	// 0 = after a checkpoint.
+	Quiet time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -113,6 +130,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Restart.Delay, 100*time.Millisecond)
 	def(&c.Restart.Factor, 2)
 	def(&c.Restart.MaxDelay, time.Minute)
+	def(&c.Restart.Jitter, 0.1)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

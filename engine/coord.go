@@ -11,22 +11,25 @@ import (
 	"github.com/weirline/weirline/source"
 )
 
-// coord is the coordinator of one attempt: one goroutine that owns the split tables and the epoch being taken. It does no
-// I/O itself; enumerators, the store and committers work on goroutines of their own and post what came of it.
+// coord is the coordinator: one goroutine that owns the split tables, the epoch being taken, and what becomes of regions that
+// fail. It lives as long as the job runs, while attempts come and go. It does no I/O itself; enumerators, the store and committers work on goroutines of their own and post what came of it.
 //
-// A task's inbox is first in, first out, and nothing in it is lost while the attempt lives: a split assigned before a barrier
+// A task's inbox is first in, first out, and nothing in it is lost while its attempt lives: a split assigned before a barrier
 // reaches its task before that barrier, one assigned after it, after. That is what gates are for elsewhere (C1.3), and why
 // there are none here.
 type coord struct {
-	att     *attempt
-	sources []*sourceCoord
-	bySrc   map[string]*sourceCoord
+	job     *job
+	regions []*region
+	workers sync.WaitGroup // records being published
 
 	mu    sync.Mutex
 	queue []any
 	ready chan struct{}
 
 	// Owned by the goroutine.
+	tasks       []*task // of all attempts that are up
+	sources     []*sourceCoord
+	allUp       bool // no region is down
 	pending     *epochRun
 	requested   bool
 	nextAt      time.Time // of the next periodic epoch
@@ -34,21 +37,20 @@ type coord struct {
 	lastFailure error
 	retryAt     time.Time // after a failed epoch that was requested
 	stopping    store.End // Suspended or Drained once asked for
-	drained     int
-	ended       bool // the last epoch is complete
+	ended       bool      // the last epoch is complete
+	cut         bool      // stopped while a region was down
 	outcome     store.End
-	uncommitted map[string]sink.Handle // by token: in a complete epoch, commit not recorded
-	queued      map[string]bool        // by token: given to the commit loop, and perhaps still reported
-	waits       int                    // epochs with handles that are being committed
 	stopAt      time.Time
 	aligned     time.Time // alignment was last looked at
 }
 
 // sourceCoord is a source on the coordinator's side.
 type sourceCoord struct {
+	att       *attempt
 	v         *vertex
 	d         splitDriver
 	tasks     []*task
+	listed    bool // restored: this stage needs no Discover
 	held      bool
 	exhausted bool
 	switching bool   // Next was asked for, or its epoch isn't complete
@@ -60,8 +62,13 @@ type sourceCoord struct {
 
 // What is posted to the coordinator.
 type (
+	attemptUp   struct{ a *attempt }
+	attemptDown struct {
+		a   *attempt
+		err error
+	}
 	splitFinished struct {
-		source string
+		s      *sourceCoord
 		task   int
 		id     string
 		at     any
@@ -85,17 +92,15 @@ type (
 		err error
 	}
 	committed struct {
+		a       *attempt
 		epoch   uint64
 		handles []sink.Handle
 		err     error // permanent
 	}
 )
 
-func newCoord(a *attempt) *coord {
-	return &coord{
-		att: a, bySrc: map[string]*sourceCoord{}, ready: make(chan struct{}, 1),
-		uncommitted: map[string]sink.Handle{}, queued: map[string]bool{},
-	}
+func newCoord(j *job, rs []*region) *coord {
+	return &coord{job: j, regions: rs, ready: make(chan struct{}, 1)}
 }
 
 // post hands the coordinator something to do. Never blocks, from any goroutine.
@@ -112,15 +117,23 @@ func (c *coord) post(ev any) {
 // request asks for an epoch soon. From any goroutine.
 func (c *coord) request() { c.post(epochAsked{}) }
 
-// run is the coordinator's goroutine; it returns when the job has ended as asked, or with the error that ends the attempt.
-func (c *coord) run(ctx context.Context) error {
-	c.nextAt = c.after(c.att.job.cfg.CheckpointEvery)
-	for _, s := range c.sources {
-		for i := range s.tasks {
-			c.assign(s, s.d.event(source.ReaderUp, i))
-		}
-		c.settle(s)
+// run runs the regions from rec, which may be nil, until the job has ended as asked or for good. It returns when everything
+// it started has ended.
+func (c *coord) run(ctx context.Context, rec *store.Record) error {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx)) // the end of ctx suspends; it doesn't kill
+	var loops sync.WaitGroup
+	for _, r := range c.regions {
+		loops.Go(func() { r.run(ctx, c, rec) })
 	}
+	err := c.loop()
+	cancel(errStopped)
+	loops.Wait()
+	c.workers.Wait()
+	return err
+}
+
+// loop is the coordinator's goroutine.
+func (c *coord) loop() error {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
@@ -131,8 +144,6 @@ func (c *coord) run(ctx context.Context) error {
 		case <-c.ready:
 		case now := <-tick.C:
 			c.tick(now)
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
 }
@@ -153,12 +164,17 @@ func (c *coord) step() (done bool, err error) {
 	if err := c.maybeEpoch(time.Now()); err != nil {
 		return false, err
 	}
-	c.att.job.left.Store(int64(len(c.uncommitted)))
+	c.job.left.Store(c.sum(func(a *attempt) int64 { return int64(len(a.uncommitted)) }))
+	c.release()
 	return c.finished(time.Now()), nil
 }
 
 func (c *coord) handle(ev any) error {
 	switch ev := ev.(type) {
+	case attemptUp:
+		c.up(ev.a)
+	case attemptDown:
+		return c.fail(ev.a, ev.err)
 	case ack:
 		return c.acked(ev)
 	case published:
@@ -166,7 +182,7 @@ func (c *coord) handle(ev any) error {
 	case committed:
 		return c.committed(ev)
 	case splitFinished:
-		s := c.bySrc[ev.source]
+		s := ev.s
 		s.d.finish(ev.id, ev.at, ev.pos)
 		if ev.wanted {
 			c.assign(s, s.d.event(source.Wanted, ev.task))
@@ -175,9 +191,9 @@ func (c *coord) handle(ev any) error {
 	case newsFound:
 		c.news(ev)
 	case discoverFailed:
-		return ev.err
+		return c.fail(ev.s.att, ev.err)
 	case taskDrained:
-		c.drained++
+		ev.t.att.drained++
 	case epochAsked:
 		c.requested = true
 	case stopAsked:
@@ -188,6 +204,9 @@ func (c *coord) handle(ev any) error {
 
 func (c *coord) news(ev newsFound) {
 	s := ev.s
+	if s.att.failed || s.exhausted {
+		return // nobody takes it; the next attempt, or the next run, finds it again
+	}
 	c.assign(s, s.d.found(ev.d))
 	if ev.next {
 		s.derived = ev.d.more
@@ -196,6 +215,14 @@ func (c *coord) news(ev newsFound) {
 		} else {
 			s.switching = false
 		}
+	}
+	c.settle(s)
+}
+
+// welcome tells a source's enumerator of its readers.
+func (c *coord) welcome(s *sourceCoord) {
+	for i := range s.tasks {
+		c.assign(s, s.d.event(source.ReaderUp, i))
 	}
 	c.settle(s)
 }
@@ -240,29 +267,45 @@ func (c *coord) exhaust(s *sourceCoord) {
 
 // stop begins to suspend or drain.
 func (c *coord) stop(end store.End) {
+	if end == store.Suspended && !c.allUp {
+		c.cut = true
+		c.job.log.Warn("stopped while a region is down; the next start resumes from the last checkpoint", "epoch", c.job.lastEpoch())
+		return
+	}
 	if c.stopping != store.Running {
 		return
 	}
-	c.stopping = end
-	c.stopAt = time.Now()
+	c.stopping, c.stopAt = end, time.Now()
 	c.retryAt = time.Time{}
-	if end == store.Drained {
-		for _, s := range c.sources {
-			if !s.exhausted {
-				for _, t := range s.tasks {
-					t.in.tell(func(t *task) error { t.src.stop(); return nil })
-				}
-				c.exhaust(s)
-			}
+	for _, r := range c.regions {
+		if end == store.Drained && r.att != nil {
+			c.drain(r.att)
 		}
 	}
 }
 
-// finished says whether the attempt has come to its end: the last epoch complete, its commits confirmed or out of time.
+// drain ends the input of an attempt.
+func (c *coord) drain(a *attempt) {
+	for _, s := range a.sources {
+		if !s.exhausted {
+			for _, t := range s.tasks {
+				t.in.tell(func(t *task) error { t.src.stop(); return nil })
+			}
+			c.exhaust(s)
+		}
+	}
+}
+
+// allDrained says whether every task has seen the end of its input.
+func (c *coord) allDrained() bool {
+	return c.allUp && c.sum(func(a *attempt) int64 { return int64(a.drained) }) == int64(len(c.tasks))
+}
+
+// finished says whether the job has come to its end: the last epoch complete, its commits confirmed or out of time.
 func (c *coord) finished(now time.Time) bool {
-	j := c.att.job
+	j := c.job
 	if j.store == nil {
-		if c.drained == len(c.att.tasks) {
+		if c.allDrained() {
 			c.outcome = c.endKind()
 			return true
 		}
@@ -272,15 +315,20 @@ func (c *coord) finished(now time.Time) bool {
 		}
 		return false
 	}
-	if !c.ended {
+	if c.cut {
+		return true
+	}
+	if !c.ended || !c.allUp {
 		return false
 	}
-	if c.waits == 0 {
+	if c.sum(func(a *attempt) int64 { return int64(a.waits) }) == 0 {
 		return true
 	}
 	if c.stopping != store.Running && now.Sub(c.stopAt) > j.cfg.CommitWait {
-		for _, h := range c.uncommitted {
-			j.log.Warn("uncommitted at stop; the next start commits it", "operator", h.Operator, "epoch", h.Epoch, "transaction", h.Slot.Name)
+		for _, r := range c.regions {
+			for _, h := range r.att.uncommitted {
+				j.log.Warn("uncommitted at stop; the next start commits it", "operator", h.Operator, "epoch", h.Epoch, "transaction", h.Slot.Name)
+			}
 		}
 		return true
 	}
@@ -316,22 +364,22 @@ func (c *coord) tick(now time.Time) {
 
 // after is the time d from now; a negative d means never.
 func (c *coord) after(d time.Duration) time.Time {
-	if d < 0 || c.att.job.store == nil {
+	if d < 0 || c.job.store == nil {
 		return time.Time{}
 	}
 	return time.Now().Add(d)
 }
 
 // discoverLoop is the goroutine of a source's enumerator.
-func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord, done bool) {
+func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord) {
 	defer func() {
 		if r := recover(); r != nil {
 			c.post(discoverFailed{s, panicError("enumerator of "+s.v.name, r)})
 		}
 	}()
-	for ctx.Err() == nil {
+	for done := s.listed; ctx.Err() == nil; done = false {
 		if !done {
-			d, err := retried(ctx, c.att, s.v.name, func() (discovered, error) { return s.d.discover(ctx) })
+			d, err := s.retried(ctx, func() (discovered, error) { return s.d.discover(ctx) })
 			if err != nil {
 				c.post(discoverFailed{s, fault.At(err, "source "+s.v.name)})
 				return
@@ -347,7 +395,7 @@ func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord, done bool) {
 		case <-ctx.Done():
 			return
 		}
-		d, err := retried(ctx, c.att, s.v.name, func() (discovered, error) { return s.d.next(ctx, finished) })
+		d, err := s.retried(ctx, func() (discovered, error) { return s.d.next(ctx, finished) })
 		if err != nil {
 			c.post(discoverFailed{s, fault.At(err, "source "+s.v.name)})
 			return
@@ -360,12 +408,11 @@ func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord, done bool) {
 		case <-s.resume:
 		case <-ctx.Done():
 		}
-		done = false
 	}
 }
 
 // retried calls an enumerator's I/O, which may fail for a while.
-func retried(ctx context.Context, a *attempt, name string, f func() (discovered, error)) (discovered, error) {
+func (s *sourceCoord) retried(ctx context.Context, f func() (discovered, error)) (discovered, error) {
 	const tries = 5
 	delay := 100 * time.Millisecond
 	for n := 1; ; n++ {
@@ -373,7 +420,7 @@ func retried(ctx context.Context, a *attempt, name string, f func() (discovered,
 		if err == nil || ctx.Err() != nil || n == tries || isFinal(err) {
 			return d, err
 		}
-		a.job.log.Warn("discover splits", "operator", name, "error", err, "retry_in", delay)
+		s.att.job.log.Warn("discover splits", "operator", s.v.name, "error", err, "retry_in", delay)
 		select {
 		case <-time.After(delay):
 		case <-ctx.Done():

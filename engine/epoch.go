@@ -24,7 +24,8 @@ type epochRun struct {
 	pause   time.Duration
 	bytes   int64
 	closed  bool // all acks are in; the record is being published
-	records int64
+	asked   bool // it was requested
+	records map[*attempt]int64
 }
 
 // epochStats is what Status tells about epochs.
@@ -37,32 +38,31 @@ type epochStats struct {
 	lastBytes         int64
 	durations         []time.Duration
 	longestPause      time.Duration
-	records           int64 // read when the last complete epoch was taken
 }
 
 // maybeEpoch begins an epoch if one is due: the last one of a stop or an end, one that was requested, or a periodic one.
 func (c *coord) maybeEpoch(now time.Time) error {
-	if c.att.job.store == nil {
+	if c.job.store == nil {
 		c.requested = false
 		return c.resumeSwitches(0)
 	}
-	if c.stopping != store.Running && !c.ended && c.lastFailure != nil && now.Sub(c.stopAt) > c.att.job.cfg.CommitWait {
+	if c.stopping != store.Running && !c.ended && c.lastFailure != nil && now.Sub(c.stopAt) > c.job.cfg.CommitWait {
 		return fault.Wrap(fault.EpochFailures, c.lastFailure, "no last checkpoint within %v of the stop; the next start resumes from epoch %d",
-			c.att.job.cfg.CommitWait, c.att.job.lastEpoch())
+			c.job.cfg.CommitWait, c.job.lastEpoch())
 	}
 	if e := c.pending; e != nil {
-		if !e.closed && now.Sub(e.began) > c.att.job.cfg.CheckpointTimeout {
+		if !e.closed && now.Sub(e.began) > c.job.cfg.CheckpointTimeout {
 			return c.failEpoch(fault.New(fault.EpochTimeout, "epoch %d is not acked after %v by %s",
-				e.id, c.att.job.cfg.CheckpointTimeout, c.slowest()))
+				e.id, c.job.cfg.CheckpointTimeout, c.slowest()))
 		}
 		return nil
 	}
-	if c.ended || now.Before(c.retryAt) {
+	if c.ended || !c.allUp || now.Before(c.retryAt) {
 		return nil
 	}
 	end := store.Running
 	switch {
-	case c.drained == len(c.att.tasks):
+	case c.allDrained():
 		end = c.endKind()
 	case c.stopping == store.Suspended:
 		end = store.Suspended
@@ -75,7 +75,7 @@ func (c *coord) maybeEpoch(now time.Time) error {
 }
 
 func (c *coord) beginEpoch(end store.End, now time.Time) error {
-	j := c.att.job
+	j := c.job
 	id, err := j.store.NextEpoch()
 	if err != nil {
 		return c.noEpoch(err, now)
@@ -86,7 +86,10 @@ func (c *coord) beginEpoch(end store.End, now time.Time) error {
 			Format: store.Format, Job: j.cfg.Name, Epoch: id, Taken: now.UTC(), KeyGroups: j.cfg.KeyGroups, End: end,
 			Sources: map[string]store.Source{}, Operators: map[string]store.Operator{},
 		},
-		records: c.att.recordsRead(),
+		asked: c.requested, records: map[*attempt]int64{},
+	}
+	for _, r := range c.regions {
+		e.records[r.att] = r.att.recordsRead()
 	}
 	for _, v := range j.p.vertices {
 		e.rec.Operators[v.name] = store.Operator{Parallelism: v.tasks}
@@ -97,7 +100,7 @@ func (c *coord) beginEpoch(end store.End, now time.Time) error {
 			s.carried = id
 		}
 	}
-	for _, t := range c.att.tasks {
+	for _, t := range c.tasks {
 		e.waiting[t] = true
 	}
 	c.pending, c.requested = e, false
@@ -174,8 +177,8 @@ func (c *coord) closeEpoch(e *epochRun) error {
 	}
 	e.rec.Handles = c.handlesOf(e)
 	e.closed = true
-	c.att.job.spawn(func() {
-		c.post(published{e, c.att.job.store.Publish(e.rec)})
+	c.workers.Go(func() {
+		c.post(published{e, c.job.store.Publish(e.rec)})
 	})
 	return nil
 }
@@ -186,7 +189,8 @@ func (c *coord) published(p published) error {
 		return nil
 	}
 	if errors.Is(p.err, store.ErrUnknown) {
-		return p.err // the attempt ends; the next one asks the store what is true
+		c.pending = nil
+		return c.failAll(p.err) // the next attempts ask the store what is true
 	}
 	if p.err != nil {
 		return c.failEpoch(p.err)
@@ -194,21 +198,24 @@ func (c *coord) published(p published) error {
 	e, now := p.e, time.Now()
 	c.pending = nil
 	if c.failures > 0 {
-		c.att.job.log.Info("checkpoints succeed again", "epoch", e.id, "failed", c.failures)
+		c.job.log.Info("checkpoints succeed again", "epoch", e.id, "failed", c.failures)
 	}
 	c.failures, c.retryAt, c.lastFailure = 0, time.Time{}, nil
 	c.note(e, now)
-	if every := c.att.job.cfg.CheckpointEvery; every > 0 {
+	if every := c.job.cfg.CheckpointEvery; every > 0 {
 		next := e.began.Add(every)
-		if pause := now.Add(c.att.job.cfg.MinPause); next.Before(pause) {
+		if pause := now.Add(c.job.cfg.MinPause); next.Before(pause) {
 			next = pause
 		}
 		c.nextAt = next
 	}
-	for _, t := range c.att.tasks {
+	for _, t := range c.tasks {
 		t.in.tell(func(t *task) error { t.complete(e.id); return nil })
 	}
-	c.commit(e)
+	for a, n := range e.records {
+		a.durable.Store(n)
+		a.commit(e)
+	}
 	if e.end != store.Running {
 		c.ended, c.outcome = true, e.end
 	}
@@ -217,13 +224,13 @@ func (c *coord) published(p published) error {
 
 // note keeps the figures of a complete epoch.
 func (c *coord) note(e *epochRun, now time.Time) {
-	j := c.att.job
+	j := c.job
 	j.statusMu.Lock()
 	defer j.statusMu.Unlock()
 	s := &j.epochs
 	s.completed++
 	s.lastEpoch, s.lastEnd, s.lastDuration = e.id, now, now.Sub(e.began)
-	s.lastPause, s.lastBytes, s.records = e.pause, e.bytes, e.records
+	s.lastPause, s.lastBytes = e.pause, e.bytes
 	s.longestPause = max(s.longestPause, e.pause)
 	if s.durations = append(s.durations, s.lastDuration); len(s.durations) > 1024 {
 		s.durations = s.durations[512:]
@@ -234,7 +241,7 @@ func (c *coord) note(e *epochRun, now time.Time) {
 // resumeSwitches lets sources go on whose change of stage is durable now.
 func (c *coord) resumeSwitches(epoch uint64) error {
 	for _, s := range c.sources {
-		if s.derived && (c.att.job.store == nil || s.carried != 0 && s.carried <= epoch) {
+		if s.derived && (c.job.store == nil || s.carried != 0 && s.carried <= epoch) {
 			s.switching, s.derived, s.carried = false, false, 0
 			s.resume <- struct{}{}
 		}
@@ -244,9 +251,16 @@ func (c *coord) resumeSwitches(epoch uint64) error {
 
 // failEpoch gives up the epoch in hand: as if it had never begun.
 func (c *coord) failEpoch(cause error) error {
+	id := c.abandon()
+	c.retryAt = time.Now().Add(retryPause(c.failures))
+	return c.countFailure(cause, id)
+}
+
+// abandon gives up the epoch in hand; what was requested is requested again.
+func (c *coord) abandon() uint64 {
 	e := c.pending
-	c.pending = nil
-	for _, t := range c.att.tasks {
+	c.pending, c.requested = nil, c.requested || e.asked
+	for _, t := range c.tasks {
 		t.in.tell(func(t *task) error { t.abort(e.id); return nil })
 	}
 	for _, s := range c.sources {
@@ -254,16 +268,14 @@ func (c *coord) failEpoch(cause error) error {
 			s.carried, c.requested = 0, true
 		}
 	}
-	c.att.job.store.Discard(e.id)
-	now := time.Now()
-	c.retryAt = now.Add(retryPause(c.failures))
-	return c.countFailure(cause, e.id)
+	c.job.store.Discard(e.id)
+	return e.id
 }
 
-// countFailure logs the first failure of a streak, and ends the attempt when there are too many. A store that can't be
+// countFailure logs the first failure of a streak, and restarts all regions when there are too many. A store that can't be
 // written doesn't count: a restart would not help, and nothing is lost while the job goes on.
 func (c *coord) countFailure(cause error, epoch uint64) error {
-	j := c.att.job
+	j := c.job
 	c.failures++
 	c.lastFailure = cause
 	j.statusMu.Lock()
@@ -271,10 +283,12 @@ func (c *coord) countFailure(cause error, epoch uint64) error {
 	j.statusMu.Unlock()
 	if c.failures == 1 {
 		j.log.Warn("checkpoint failed; the job goes on and retries", "epoch", epoch, "error", cause,
-			"a_restart_would_replay_records", c.att.replays())
+			"a_restart_would_replay_records", c.sum((*attempt).replays))
 	}
 	if most := j.cfg.TolerateFailures; most >= 0 && c.failures > most && fault.CodeOf(cause) != fault.StoreFull.ID {
-		return fault.Wrap(fault.EpochFailures, cause, "%d checkpoints failed in a row", c.failures)
+		n := c.failures
+		c.failures = 0
+		return c.failAll(fault.Wrap(fault.EpochFailures, cause, "%d checkpoints failed in a row", n))
 	}
 	return nil
 }

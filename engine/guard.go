@@ -51,9 +51,13 @@ func (n *guardNode[T]) advance(c clock) error { return n.next.advance(c) }
 
 // recovered turns a panic into a task error with the stack.
 func (t *task) recovered(r any) error {
-	where := "task " + t.name
+	return fault.New(fault.UserPanic, "%s", fmt.Sprintf("panic: %v\n%s", r, debug.Stack())).At("operator " + t.doing())
+}
+
+// doing is the operator whose code runs, or ran last.
+func (t *task) doing() string {
 	if t.running != nil {
-		where = "operator " + t.running.name
+		return t.running.name
 	}
-	return fault.New(fault.UserPanic, "%s", fmt.Sprintf("panic: %v\n%s", r, debug.Stack())).At(where)
+	return t.name
 }

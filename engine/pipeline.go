@@ -55,6 +55,8 @@ type vertex struct {
 	// Filled by plan.
 	tasks int
 	head  *vertex // first operator of the task this one runs in
+
+	region *region // filled by regions
 }
 
 // linkKind says how records go from one operator to the next.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
-	"github.com/weirline/weirline/sink"
 )
 
 // job is a running pipeline.
@@ -24,12 +21,11 @@ type job struct {
 	log     *slog.Logger
 	store   store.Store // nil without Config.Dir
 	metrics *connectorMetrics
-	pools   sync.Map       // reflect.Type -> *pool[T]
-	workers sync.WaitGroup // goroutines of the present attempt outside loops
+	pools   sync.Map // reflect.Type -> *pool[T]
 
 	statusMu sync.Mutex
-	att      *attempt
-	stopWith store.End // asked before the attempt was there
+	coord    *coord
+	stopWith store.End // asked before the coordinator was there
 	epochs   epochStats
 	restarts int64
 	lastErr  error
@@ -92,53 +88,34 @@ func (j *job) run(ctx context.Context) error {
 	if err := j.p.Preflight(ctx); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { j.stop(store.Suspended) })
-	defer stop()
-	work := context.WithoutCancel(ctx) // the end of ctx suspends; it doesn't kill
-	failed := 0
-	for {
-		rec, err := j.latest()
-		if err != nil {
-			return err
-		}
-		if rec != nil && rec.End == store.Finished {
-			j.log.Info("the input had ended and everything is committed; nothing to run", "epoch", rec.Epoch)
-			j.setOutcome(rec.End)
-			return j.commitLeft(work, rec)
-		}
-		before := j.completed()
-		j.logStart(rec)
-		end, err := j.runAttempt(work, rec)
-		if err == nil {
-			j.setOutcome(end)
-			j.log.Info("job ended", "how", endName(end), "epoch", j.lastEpoch())
-			return nil
-		}
-		if j.completed() > before {
-			failed = 0
-		}
-		if failed++; !j.restartable(ctx, err) {
-			return err
-		}
-		if failed > j.cfg.Restart.Attempts {
-			return fault.Wrap(fault.GaveUp, err, "gave up after %d restarts without a checkpoint in between", failed-1)
-		}
-		if !j.pause(ctx, failed, err) {
-			return nil
-		}
+	rec, err := j.latest()
+	if err != nil {
+		return err
 	}
+	c := newCoord(j, j.p.regions(j.p.plan()))
+	if rec != nil && rec.End == store.Finished {
+		c.ended, c.outcome = true, rec.End
+	}
+	j.logStart(rec)
+	if ctx.Err() == nil {
+		defer context.AfterFunc(ctx, func() { j.stop(store.Suspended) })()
+	} else {
+		j.stop(store.Suspended) // before the coordinator is there: the job starts and stops
+	}
+	j.setCoord(c)
+	if err := c.run(ctx, rec); err != nil {
+		return err
+	}
+	if c.outcome != store.Running {
+		j.setOutcome(c.outcome)
+		j.log.Info("job ended", "how", endName(c.outcome), "epoch", j.lastEpoch())
+	}
+	return nil
 }
 
-// latest is the epoch to begin from.
+// latest is the epoch the job begins from.
 func (j *job) latest() (*store.Record, error) {
-	if j.store == nil {
-		return nil, nil
-	}
-	rec, err := j.store.Latest()
-	if err != nil && j.cfg.Fallback && errors.Is(err, fault.New(fault.DamagedEpoch, "")) {
-		j.log.Warn("the newest checkpoint is damaged; falling back as allowed; what was committed since will appear again", "error", err)
-		rec, err = j.store.Fallback()
-	}
+	rec, err := j.newest()
 	if err != nil || rec == nil {
 		return nil, err
 	}
@@ -146,7 +123,25 @@ func (j *job) latest() (*store.Record, error) {
 		return nil, fault.New(fault.Parallelism, "parallelism %d with %d key groups, fixed by the first checkpoint", j.cfg.Parallelism, rec.KeyGroups)
 	}
 	j.cfg.KeyGroups = rec.KeyGroups
+	for _, h := range rec.Handles {
+		if v := j.p.byName[h.Operator]; (v == nil || v.commit == nil) && !j.store.IsCommitted(h.Token) {
+			return nil, fault.New(fault.UncommittedOp, "operator %q has an uncommitted transaction %s", h.Operator, h.Slot.Name)
+		}
+	}
 	return rec, j.checkDropped(rec)
+}
+
+// newest is the newest complete record, or the newest one that is whole if that is allowed.
+func (j *job) newest() (*store.Record, error) {
+	if j.store == nil {
+		return nil, nil
+	}
+	rec, err := j.store.Latest()
+	if err != nil && j.cfg.Fallback && errors.Is(err, fault.New(fault.DamagedEpoch, "")) {
+		j.log.Warn("the newest checkpoint is damaged; falling back as allowed; what was committed since will appear again", "error", err)
+		return j.store.Fallback()
+	}
+	return rec, err
 }
 
 func (j *job) logStart(rec *store.Record) {
@@ -154,56 +149,13 @@ func (j *job) logStart(rec *store.Record) {
 		j.log.Info("job starts", "job", j.cfg.Name, "parallelism", j.cfg.Parallelism, "state", j.cfg.Dir)
 		return
 	}
+	if rec.End == store.Finished {
+		j.log.Info("the input had ended; nothing to run but what is uncommitted", "epoch", rec.Epoch)
+		return
+	}
 	j.log.Info("job resumes", "job", j.cfg.Name, "parallelism", j.cfg.Parallelism, "epoch", rec.Epoch, "taken", rec.Taken)
 	if rec.End == store.Drained {
 		j.log.Warn("this state was drained: windows that were open then have fired, and may fire again with what follows")
-	}
-}
-
-// commitLeft finishes the transactions of a job that has ended but died before its last commits were recorded.
-func (j *job) commitLeft(ctx context.Context, rec *store.Record) error {
-	j.p.plan()
-	a := &attempt{job: j}
-	a.coord = newCoord(a)
-	err := a.openCommitters(ctx, rec.Handles)
-	if a.commits != nil {
-		a.commits.close()
-	}
-	return err
-}
-
-// restartable says whether another attempt may help. Without state it would count everything twice.
-func (j *job) restartable(ctx context.Context, err error) bool {
-	return j.store != nil && ctx.Err() == nil && j.asked() == store.Running && j.cfg.Restart.Attempts >= 0 && !isFinal(err)
-}
-
-// isFinal says whether an error would only come again.
-func isFinal(err error) bool {
-	switch fault.CodeOf(err) {
-	case fault.BadRecord.ID, fault.PoisonBudget.ID, fault.BadState.ID, fault.NewerFormat.ID, fault.DamagedEpoch.ID,
-		fault.NoTopic.ID, fault.AuthFailed.ID, fault.NoInput.ID, fault.Unreadable.ID, fault.CutShort.ID, fault.BadType.ID,
-		fault.BadPipeline.ID, fault.UncommittedOp.ID, fault.LostRange.ID, fault.LostSplit.ID, fault.BadPosition.ID,
-		fault.SinkRejected.ID, fault.Preflight.ID:
-		return true
-	}
-	return sink.IsPermanent(err)
-}
-
-// pause waits before a restart; false if the job was stopped meanwhile.
-func (j *job) pause(ctx context.Context, failed int, err error) bool {
-	r := j.cfg.Restart
-	d := time.Duration(min(float64(r.Delay)*math.Pow(r.Factor, float64(failed-1)), float64(r.MaxDelay)))
-	d += time.Duration(rand.Int64N(max(1, int64(d)/10))) //nolint:gosec // jitter
-	j.statusMu.Lock()
-	j.restarts++
-	j.lastErr, j.att, j.phase = err, nil, "restarting"
-	j.statusMu.Unlock()
-	j.log.Warn("restarting", "in", max(0, d), "attempt", failed, "error", err)
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -230,11 +182,11 @@ func (j *job) stop(end store.End) {
 	if j.stopWith == store.Running {
 		j.stopWith = end
 	}
-	a := j.att
+	c := j.coord
 	j.phase = "stopping"
 	j.statusMu.Unlock()
-	if a != nil {
-		a.coord.post(stopAsked{end})
+	if c != nil {
+		c.post(stopAsked{end})
 	}
 }
 
@@ -242,28 +194,19 @@ func (j *job) stop(end store.End) {
 func (p *Pipeline) Checkpoint() {
 	if j := p.running(); j != nil {
 		j.statusMu.Lock()
-		a := j.att
+		c := j.coord
 		j.statusMu.Unlock()
-		if a != nil {
-			a.coord.request()
+		if c != nil {
+			c.request()
 		}
 	}
 }
 
-func (j *job) setAttempt(a *attempt) {
+// setCoord notes the coordinator. What was asked before it was there is carried out once everything is up.
+func (j *job) setCoord(c *coord) {
 	j.statusMu.Lock()
-	j.att, j.epochs.records = a, 0
-	if j.phase = "running"; j.stopWith != store.Running {
-		j.phase = "stopping"
-		a.coord.post(stopAsked{j.stopWith})
-	}
+	j.coord, c.stopping, c.stopAt = c, j.stopWith, time.Now()
 	j.statusMu.Unlock()
-}
-
-func (j *job) asked() store.End {
-	j.statusMu.Lock()
-	defer j.statusMu.Unlock()
-	return j.stopWith
 }
 
 func (j *job) completed() int64 {

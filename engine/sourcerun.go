@@ -72,7 +72,7 @@ func newSourceRun[T any, S source.Split](t *task, v *vertex, r source.Reader[T, 
 // sourceQueue is how many read batches may wait for the task.
 const sourceQueue = 4
 
-func (s *sourceRun[T, S]) start(ctx context.Context) { s.t.job.spawn(func() { s.fetch.run(ctx) }) }
+func (s *sourceRun[T, S]) start(ctx context.Context) { s.t.att.loops.Go(func() { s.fetch.run(ctx) }) }
 
 func (s *sourceRun[T, S]) read() int64 { return s.op.in.Load() }
 
@@ -197,7 +197,7 @@ func (s *sourceRun[T, S]) finish(run *splitRun[S]) error {
 			left++
 		}
 	}
-	s.t.att.coord.post(splitFinished{source: s.v.name, task: s.t.index, id: run.id, at: run.at, pos: pos, wanted: left == 0})
+	s.t.att.coord.post(splitFinished{s: s.t.att.sourceOf(s.v), task: s.t.index, id: run.id, at: run.at, pos: pos, wanted: left == 0})
 	return s.sendClocks()
 }
 

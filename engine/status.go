@@ -97,9 +97,11 @@ func (p *Pipeline) Status() Status {
 	if j.lastErr != nil {
 		s.LastError = j.lastErr.Error()
 	}
-	if j.att != nil {
-		for _, t := range j.att.tasks {
-			s.Tasks = append(s.Tasks, t.status())
+	if j.coord != nil {
+		for _, r := range j.coord.regions {
+			for _, t := range r.tasks {
+				s.Tasks = append(s.Tasks, t.status())
+			}
 		}
 	}
 	return s

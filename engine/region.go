@@ -1,0 +1,210 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/sink"
+)
+
+// region is a part of the graph that nothing connects with the rest: neither a link nor an alignment group. Its tasks fail
+// and restart together, and no others with them.
+type region struct {
+	name     string // of its first operator
+	vertices []*vertex
+	heads    []*vertex
+	again    chan time.Duration // capacity 1: make another attempt after this pause
+
+	tasks []*task // of the newest attempt that came up; guarded by statusMu
+
+	// Owned by the coordinator.
+	att     *attempt // nil while it is down
+	waiting bool     // for another attempt, until no record is being published
+	pause   time.Duration
+	budget  budget
+}
+
+// regions finds the regions of a planned pipeline, in graph order.
+func (p *Pipeline) regions(heads []*vertex) (out []*region) {
+	root := map[*vertex]*vertex{}
+	find := func(v *vertex) *vertex {
+		for root[v] != nil {
+			v = root[v]
+		}
+		return v
+	}
+	join := func(a, b *vertex) {
+		if a, b = find(a), find(b); a != b {
+			root[b] = a
+		}
+	}
+	for _, v := range p.vertices {
+		for _, l := range v.inputs {
+			join(l.from, v)
+		}
+	}
+	for _, g := range p.groups {
+		var first *vertex
+		for v := range g.sources {
+			if first == nil {
+				first = v
+			}
+			join(first, v)
+		}
+	}
+	byRoot := map[*vertex]*region{}
+	for _, v := range p.vertices {
+		r := byRoot[find(v)]
+		if r == nil {
+			r = &region{name: v.name, again: make(chan time.Duration, 1)}
+			byRoot[find(v)] = r
+			out = append(out, r)
+		}
+		v.region = r
+		r.vertices = append(r.vertices, v)
+	}
+	for _, h := range heads {
+		h.region.heads = append(h.region.heads, h)
+	}
+	return out
+}
+
+// run makes one attempt after another, as the coordinator says, until ctx ends. The first begins from rec, the others from
+// the newest complete record.
+func (r *region) run(ctx context.Context, c *coord, rec *store.Record) {
+	var err error
+	for {
+		a := &attempt{
+			job: c.job, coord: c, region: r, byHead: map[*vertex][]*task{},
+			uncommitted: map[string]sink.Handle{}, queued: map[string]bool{},
+		}
+		a.run(ctx, rec, err)
+		select {
+		case d := <-r.again:
+			if !sleep(ctx, d) {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+		rec, err = c.job.newest()
+	}
+}
+
+// sleep waits; false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// up takes an attempt that has been opened: its sources are dealt their splits, or drained if that was asked for.
+func (c *coord) up(a *attempt) {
+	c.setAttempt(a.region, a)
+	if c.nextAt.Before(time.Now()) {
+		c.nextAt = c.after(c.job.cfg.CheckpointEvery)
+	}
+	if c.stopping == store.Drained {
+		c.drain(a)
+		return
+	}
+	for _, s := range a.sources {
+		c.welcome(s)
+	}
+}
+
+// fail takes an attempt down: nothing of it counts any more, a pending epoch is declined. The error is the job's if no
+// other attempt may follow.
+func (c *coord) fail(a *attempt, cause error) error {
+	if a.failed {
+		return nil
+	}
+	a.failed = true
+	a.cancel(cause)
+	r := a.region
+	c.setAttempt(r, nil)
+	if c.pending != nil && !c.pending.closed {
+		c.abandon()
+	}
+	pause, err := c.verdict(r, cause)
+	if err != nil {
+		return err
+	}
+	r.waiting, r.pause = true, pause
+	return nil
+}
+
+// failAll takes everything down, for a cause that is nobody's.
+func (c *coord) failAll(cause error) error {
+	for _, r := range c.regions {
+		if a := r.att; a != nil {
+			if err := c.fail(a, cause); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// release lets regions that wait make their next attempt, once it is known which record is the newest.
+func (c *coord) release() {
+	for _, r := range c.regions {
+		if r.waiting && c.pending == nil {
+			r.waiting = false
+			r.again <- r.pause
+		}
+	}
+}
+
+// setAttempt notes that a region is up, or down.
+func (c *coord) setAttempt(r *region, a *attempt) {
+	j := c.job
+	r.att = a
+	c.tasks, c.sources, c.allUp = nil, nil, true
+	for _, r := range c.regions {
+		if r.att == nil {
+			c.allUp = false
+			continue
+		}
+		c.tasks = append(c.tasks, r.att.tasks...)
+		c.sources = append(c.sources, r.att.sources...)
+	}
+	j.statusMu.Lock()
+	if a != nil {
+		r.tasks = a.tasks
+	}
+	switch {
+	case c.stopping != store.Running:
+		j.phase = "stopping"
+	case c.allUp:
+		j.phase = "running"
+	case a == nil:
+		j.phase = "restarting"
+	}
+	j.statusMu.Unlock()
+}
+
+// tasksOf is the tasks of an operator that begins one, none while its region is down.
+func (c *coord) tasksOf(v *vertex) []*task {
+	if a := v.region.att; a != nil {
+		return a.byHead[v]
+	}
+	return nil
+}
+
+// sum adds up a figure of all attempts.
+func (c *coord) sum(f func(a *attempt) int64) (n int64) {
+	for _, r := range c.regions {
+		if r.att != nil {
+			n += f(r.att)
+		}
+	}
+	return n
+}

@@ -1,0 +1,83 @@
+package engine
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
+)
+
+// budget counts the failures of a region against Config.Restart.
+type budget struct {
+	failures  []time.Time // that still count
+	completed int64       // epochs complete at the last one
+}
+
+// next counts a failure. It returns the pause before the next attempt, or false if there is none.
+func (b *budget) next(r Restart, now time.Time, completed int64) (time.Duration, bool) {
+	switch n := len(b.failures); {
+	case r.Per > 0:
+		b.failures = slices.DeleteFunc(b.failures, func(t time.Time) bool { return now.Sub(t) >= r.Per })
+	case r.Quiet > 0 && n > 0 && now.Sub(b.failures[n-1]) >= r.Quiet, r.Quiet <= 0 && completed > b.completed:
+		b.failures = nil
+	}
+	b.completed = completed
+	b.failures = append(b.failures, now)
+	n := len(b.failures)
+	if n > r.Attempts {
+		return 0, false
+	}
+	d := min(float64(r.Delay)*math.Pow(r.Factor, float64(n-1)), float64(r.MaxDelay))
+	if r.Jitter > 0 {
+		d += d * r.Jitter * rand.Float64() //nolint:gosec // it only spreads restarts
+	}
+	return time.Duration(max(0, d)), true
+}
+
+// verdict decides what follows a failure of a region: another attempt after a pause, or the end of the job.
+func (c *coord) verdict(r *region, cause error) (time.Duration, error) {
+	j, now := c.job, time.Now()
+	if t, ok := cause.(taskError); ok { //nolint:errorlint // made by the attempt, never wrapped
+		cause = t.error
+	}
+	if j.store == nil || c.stopping == store.Suspended || j.cfg.Restart.Attempts < 0 || isFinal(cause) {
+		return 0, cause
+	}
+	pause, ok := r.budget.next(j.cfg.Restart, now, j.completed())
+	if !ok {
+		return 0, fault.Wrap(fault.GaveUp, cause, "gave up after %d restarts %s", j.cfg.Restart.Attempts, j.cfg.Restart.span())
+	}
+	j.statusMu.Lock()
+	j.restarts++
+	j.lastErr = cause
+	j.statusMu.Unlock()
+	j.log.Warn("restarting", "region", r.name, "in", pause, "attempt", len(r.budget.failures), "error", cause)
+	return pause, nil
+}
+
+// span says over what restarts are counted.
+func (r Restart) span() string {
+	switch {
+	case r.Per > 0:
+		return "within " + r.Per.String()
+	case r.Quiet > 0:
+		return "without " + r.Quiet.String() + " of quiet in between"
+	}
+	return "without a checkpoint in between"
+}
+
+// isFinal says whether an error would only come again.
+func isFinal(err error) bool {
+	switch fault.CodeOf(err) {
+	case fault.BadRecord.ID, fault.PoisonBudget.ID, fault.BadState.ID, fault.NewerFormat.ID, fault.DamagedEpoch.ID,
+		fault.NoTopic.ID, fault.AuthFailed.ID, fault.NoInput.ID, fault.Unreadable.ID, fault.CutShort.ID, fault.BadType.ID,
+		fault.BadPipeline.ID, fault.UncommittedOp.ID, fault.LostRange.ID, fault.LostSplit.ID, fault.BadPosition.ID,
+		fault.SinkRejected.ID, fault.Preflight.ID:
+		return true
+	}
+	return sink.IsPermanent(err)
+}
