@@ -210,7 +210,7 @@ func (n *processNode[K, I, O]) advance(c clock) error {
 		c.at = maxTime
 	}
 	n.ctx.watermark = max(n.ctx.watermark, c.at)
-	n.keyed.reached(n.ctx.watermark)
+	n.keyed.reached(c)
 	if err := n.fire(c.at); err != nil {
 		return err
 	}
@@ -280,8 +280,12 @@ func (o *keyedOp[K, I]) declared(t *task) error {
 		At("operator " + o.name).WithFix("declare it again, or start with -allow-dropped to leave it behind")
 }
 
-// reached remembers the operator's event time for the next snapshot.
-func (o *keyedOp[K, I]) reached(at int64) { *o.mark = at }
+// reached remembers the operator's event time for the next snapshot. An end is none: a drained job may go on.
+func (o *keyedOp[K, I]) reached(c clock) {
+	if c.kind == clockActive {
+		*o.mark = max(*o.mark, c.at)
+	}
+}
 
 // keysOf computes keys and hashes of a batch, and loads the first slots of large tables so that cache misses overlap.
 func (o *keyedOp[K, I]) keysOf(b *source.Batch[I]) ([]K, []uint64) {

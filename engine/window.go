@@ -72,7 +72,6 @@ func Aggregate[K comparable, I, A, O any](w Windowed[K, I], add func(acc *A, v I
 		_, n.dropLate = late.(dropNode[I])
 		n.panes = state.NewPanes[A, K](n.keyed.scope, "panes")
 		n.mark = n.keyed.restored
-		n.leftover = n.mark != minTime
 		n.first, n.last = n.keyed.scope.Groups()
 		b.t.works = append(b.t.works, n.work)
 		b.t.deadEnds = append(b.t.deadEnds, late)
@@ -101,7 +100,6 @@ type windowNode[K comparable, I, A, O any] struct {
 	mark                   int64 // event time reached
 	target                 clock // event time to pass on when the windows it ends have been emitted
 	firing                 []fire
-	leftover               bool // restored panes at or before mark may not have been emitted
 	out                    Out[O]
 	lates                  source.Batch[I]
 }
@@ -194,7 +192,7 @@ func (n *windowNode[K, I, A, O]) advance(c clock) error {
 	if c.kind == clockFinished {
 		c.at = maxTime
 	}
-	if c.at <= n.mark && c.kind == clockActive && !n.leftover {
+	if c.at <= n.mark && c.kind == clockActive {
 		return n.next.advance(clock{kind: clockActive, at: n.mark})
 	}
 	c.at = max(c.at, n.mark)
@@ -203,13 +201,12 @@ func (n *windowNode[K, I, A, O]) advance(c clock) error {
 		if last > c.at {
 			break
 		}
-		f := fire{start: start, group: n.first, emit: last > n.mark || n.leftover, drop: last <= c.at-n.lateness}
+		f := fire{start: start, group: n.first, emit: last > n.mark, drop: last <= c.at-n.lateness}
 		if f.emit || f.drop {
 			n.firing = append(n.firing, f)
 		}
 	}
-	n.mark, n.target, n.leftover = c.at, c, false
-	n.keyed.reached(n.mark)
+	n.mark, n.target = c.at, c
 	return n.work()
 }
 
@@ -236,6 +233,7 @@ func (n *windowNode[K, I, A, O]) work() error {
 	}
 	c := n.target
 	n.target = clock{}
+	n.keyed.reached(c) // not before: what is restored at a time has emitted all that ended by then
 	return n.next.advance(c)
 }
 
