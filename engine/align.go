@@ -1,7 +1,10 @@
 package engine
 
 import (
+	"maps"
 	"math"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -9,6 +12,8 @@ import (
 type alignGroup struct {
 	drift   int64 // microseconds
 	sources map[*vertex]bool
+	lead    atomic.Int64 // microseconds from the slowest split to the fastest, when last looked at
+	worst   atomic.Int64 // the largest lead so far
 }
 
 // alignEvery is how often the allowed time is announced; a pause that isn't renewed for leaseRounds of these ends by itself,
@@ -50,7 +55,7 @@ func (p *Pipeline) timed(v *vertex, w Watermarks) {
 		p.groups[w.Align] = g
 	}
 	if g.drift != drift.Microseconds() {
-		p.errorf("alignment group %q has MaxDrift %v elsewhere and %v here", w.Align, time.Duration(g.drift)*time.Microsecond, drift)
+		p.errorf("alignment group %q has MaxDrift %v elsewhere and %v here", w.Align, micros(g.drift), drift)
 	}
 	for _, r := range roots {
 		g.sources[r] = true
@@ -62,11 +67,15 @@ func (p *Pipeline) timed(v *vertex, w Watermarks) {
 func (c *coord) align(now time.Time) {
 	until := now.Add(leaseRounds * alignEvery)
 	for _, g := range c.job.p.groups {
-		lowest := int64(maxTime)
+		lowest, highest := int64(maxTime), int64(minTime)
 		for v := range g.sources {
 			for _, t := range c.tasksOf(v) {
-				lowest = min(lowest, t.stats.slowest.Load())
+				lowest, highest = min(lowest, t.stats.slowest.Load()), max(highest, t.stats.fastest.Load())
 			}
+		}
+		if lowest <= highest {
+			g.lead.Store(highest - lowest)
+			g.worst.Store(max(g.worst.Load(), highest-lowest))
 		}
 		allowed := lowest
 		if lowest < math.MaxInt64-g.drift {
@@ -79,3 +88,15 @@ func (c *coord) align(now time.Time) {
 		}
 	}
 }
+
+// alignStatus is every group, by name.
+func (p *Pipeline) alignStatus() []AlignStatus {
+	var out []AlignStatus
+	for _, name := range slices.Sorted(maps.Keys(p.groups)) {
+		g := p.groups[name]
+		out = append(out, AlignStatus{Group: name, Drift: micros(g.drift), Lead: micros(g.lead.Load()), Worst: micros(g.worst.Load())})
+	}
+	return out
+}
+
+func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

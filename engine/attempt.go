@@ -113,6 +113,7 @@ func (a *attempt) open(ctx context.Context, rec *store.Record) (err error) {
 			}
 			t.stats.watermark.Store(minTime)
 			t.stats.slowest.Store(maxTime)
+			t.stats.fastest.Store(minTime)
 			if rec != nil {
 				t.restore = &restorer{job: j, rec: rec}
 				t.epoch = rec.Epoch

@@ -42,6 +42,9 @@ type sourceRun[T any, S source.Split] struct {
 	acks   []epochPositions[S]
 	op     *opStats
 	ended  bool
+	still  bool  // stopped or ended: nothing is read any more
+	ahead  bool  // a reader that can't pause single splits waits, since all it has are ahead
+	limit  int64 // event time that splits may reach, by alignment; maxTime = any
 }
 
 // splitRun is a split of this task.
@@ -61,7 +64,7 @@ type epochPositions[S source.Split] struct {
 func newSourceRun[T any, S source.Split](t *task, v *vertex, r source.Reader[T, S], next node[T], bad *poisoner) *sourceRun[T, S] {
 	s := &sourceRun[T, S]{
 		t: t, v: v, next: next, bad: bad, splits: map[string]*splitRun[S]{},
-		fetch: newFetcher(r, t.job.cfg.sourceBatch()), op: t.op(v.name),
+		fetch: newFetcher(r, t.job.cfg.sourceBatch()), op: t.op(v.name), limit: maxTime,
 	}
 	s.pauser, _ = source.As[source.Pauser](r)
 	s.acker, _ = source.As[source.Acker[S]](r)
@@ -176,6 +179,9 @@ func (s *sourceRun[T, S]) process(run *splitRun[S], x *fetched[T, S]) error {
 			return err
 		}
 	}
+	if s.limit != maxTime && s.leads(run) {
+		s.align(run)
+	}
 	return nil
 }
 
@@ -232,11 +238,15 @@ func (s *sourceRun[T, S]) positions() ([]store.Split, error) {
 }
 
 func (s *sourceRun[T, S]) stop() {
+	s.still = true
 	s.fetch.hold(true)
 	s.t.in.block(0)
 }
 
-func (s *sourceRun[T, S]) end() { s.fetch.hold(true); s.ended = true }
+func (s *sourceRun[T, S]) end() {
+	s.ended, s.still = true, true
+	s.fetch.hold(true)
+}
 
 // ack tells the reader what is durable, from the fetch goroutine: of each split the newest position, those included that an
 // epoch carried that wasn't completed itself, since a finished split is reported once.
@@ -261,7 +271,9 @@ func (s *sourceRun[T, S]) ack(epoch uint64) {
 }
 
 func (s *sourceRun[T, S]) tick(now time.Time, quiet bool) error {
-	s.t.stats.slowest.Store(s.slowest())
+	lowest, highest := s.span()
+	s.t.stats.slowest.Store(lowest)
+	s.t.stats.fastest.Store(highest)
 	if s.ended {
 		return nil
 	}
@@ -281,34 +293,72 @@ func (s *sourceRun[T, S]) tick(now time.Time, quiet bool) error {
 	return s.lease(now)
 }
 
-// slowest is the lowest event time of the splits that have one, for alignment. Finished, idle and silent splits don't count.
-func (s *sourceRun[T, S]) slowest() int64 {
-	lowest := int64(maxTime)
+// span is the lowest and the highest event time of the splits that have one, for alignment. Finished, idle and silent splits
+// don't count.
+func (s *sourceRun[T, S]) span() (lowest, highest int64) {
+	lowest, highest = maxTime, minTime
 	for _, r := range s.order {
 		for _, c := range r.clocks {
 			if !r.finished && c.state.kind == clockActive {
-				lowest = min(lowest, c.state.at)
+				lowest, highest = min(lowest, c.state.at), max(highest, c.state.at)
 			}
 		}
 	}
-	return lowest
+	return lowest, highest
 }
 
+// allow pauses the splits that are after at, until the lease ends, and lets the others go on. The next announcement isn't
+// awaited when a split passes the limit meanwhile: process looks after each batch.
 func (s *sourceRun[T, S]) allow(at int64, until time.Time) {
-	s.t.lease = until
+	s.t.lease, s.limit = until, at
 	for _, r := range s.order {
-		ahead := false
-		for _, c := range r.clocks {
-			if c.state.kind == clockActive && c.state.at > at {
-				ahead = true
-			}
+		s.align(r)
+	}
+}
+
+// align pauses a split that is after the limit. A reader that can't pause single splits is paused as a whole, once all of its
+// splits are.
+func (s *sourceRun[T, S]) align(r *splitRun[S]) {
+	if s.pauser != nil {
+		s.pause(r, s.leads(r))
+		return
+	}
+	all, some := true, false
+	for _, r := range s.order {
+		if !r.finished {
+			all, some = all && s.leads(r), true
 		}
-		s.pause(r, ahead && !r.finished)
+	}
+	s.wait(all && some)
+}
+
+// leads says whether a split is after the limit.
+func (s *sourceRun[T, S]) leads(r *splitRun[S]) bool {
+	for _, c := range r.clocks {
+		if c.state.kind == clockActive && c.state.at > s.limit {
+			return !r.finished
+		}
+	}
+	return false
+}
+
+// wait pauses the whole reader, or lets it go on.
+func (s *sourceRun[T, S]) wait(on bool) {
+	if s.ahead == on {
+		return
+	}
+	s.ahead = on
+	s.fetch.hold(on || s.still)
+	for _, r := range s.order {
+		r.paused = on && !r.finished
+	}
+	if on {
+		s.t.stats.pauses.Add(1)
 	}
 }
 
 func (s *sourceRun[T, S]) pause(r *splitRun[S], on bool) {
-	if r.paused == on || s.pauser == nil {
+	if r.paused == on {
 		return
 	}
 	r.paused = on
@@ -325,9 +375,13 @@ func (s *sourceRun[T, S]) lease(now time.Time) error {
 	if s.t.lease.IsZero() || now.Before(s.t.lease) {
 		return nil
 	}
-	s.t.lease = time.Time{}
+	s.t.lease, s.limit = time.Time{}, maxTime
+	if s.ahead {
+		s.t.stats.lapsed.Add(1)
+		s.wait(false)
+	}
 	for _, r := range s.order {
-		if r.paused {
+		if r.paused && !r.finished {
 			s.t.stats.lapsed.Add(1)
 			s.pause(r, false)
 		}

@@ -25,7 +25,16 @@ type Status struct {
 	Uncommitted int // transactions prepared in a complete checkpoint, commit not recorded yet
 	Epochs      EpochStatus
 	Tasks       []TaskStatus
+	Alignment   []AlignStatus // by name
 	Connectors  []ConnectorMetric
+}
+
+// AlignStatus is about an alignment group, in event time.
+type AlignStatus struct {
+	Group string
+	Drift time.Duration // how far a split may be ahead of the slowest before it is paused
+	Lead  time.Duration // how far the fastest is ahead
+	Worst time.Duration // the largest lead of this run
 }
 
 // EpochStatus is about checkpoints.
@@ -92,6 +101,7 @@ func (p *Pipeline) Status() Status {
 			LastPause: e.lastPause, LongestPause: e.longestPause, LastBytes: e.lastBytes,
 			Durations: append([]time.Duration(nil), e.durations...),
 		},
+		Alignment:  j.p.alignStatus(),
 		Connectors: j.metrics.list(),
 	}
 	if j.lastErr != nil {

@@ -68,7 +68,7 @@ type taskStats struct {
 	idleNanos, blockedNanos     atomic.Int64
 	watermark                   atomic.Int64 // microseconds; minTime = none
 	longestPause                atomic.Int64 // nanoseconds: barrier work or one sweep
-	slowest                     atomic.Int64 // lowest event time of a source's splits; maxTime = none
+	slowest, fastest            atomic.Int64 // lowest and highest event time of a source's splits; maxTime and minTime = none
 	started                     time.Time
 }
 

@@ -43,6 +43,7 @@ var (
 	jobLabels  = []string{"job"}
 	opLabels   = []string{"job", "operator", "task"}
 	phaseLabel = []string{"job", "phase"}
+	groupLabel = []string{"job", "group"}
 )
 
 // phases are the values of the label phase.
@@ -110,6 +111,12 @@ var families = []family{
 		func(t engine.TaskStatus) float64 { return float64(t.Paused) }),
 	task("weirline_alignment_lapsed_leases_total", "Such pauses that ended because nobody renewed them.", counterKind,
 		func(t engine.TaskStatus) float64 { return float64(t.Lapsed) }),
+	group("weirline_alignment_drift_seconds", "Event time a split may be ahead of its group's slowest before it is paused.",
+		func(a engine.AlignStatus) float64 { return a.Drift.Seconds() }),
+	group("weirline_alignment_lead_seconds", "Event time the fastest split of a group is ahead of the slowest.",
+		func(a engine.AlignStatus) float64 { return a.Lead.Seconds() }),
+	group("weirline_alignment_worst_lead_seconds", "The largest lead since the job was started.",
+		func(a engine.AlignStatus) float64 { return a.Worst.Seconds() }),
 }
 
 // job is a family with one value a job.
@@ -140,6 +147,15 @@ func task(name, help string, k kind, value func(engine.TaskStatus) float64) fami
 	return family{name, help, k, opLabels, func(s scrape, emit func(float64, ...string)) {
 		for _, t := range s.Tasks {
 			emit(value(t), t.Name, strconv.Itoa(t.Index))
+		}
+	}}
+}
+
+// group is a gauge with one value an alignment group.
+func group(name, help string, value func(engine.AlignStatus) float64) family {
+	return family{name, help, gaugeKind, groupLabel, func(s scrape, emit func(float64, ...string)) {
+		for _, a := range s.Alignment {
+			emit(value(a), a.Group)
 		}
 	}}
 }

@@ -100,6 +100,7 @@ func fixed() engine.Status {
 			},
 			{Name: "c", Index: 1, Operators: []engine.OperatorStatus{{Name: "c", In: 30}}},
 		},
+		Alignment: []engine.AlignStatus{{Group: "g", Drift: time.Minute, Lead: 30 * time.Second, Worst: 70 * time.Second}},
 		Connectors: []engine.ConnectorMetric{
 			{Operator: "a", Task: 0, Name: "fetch_errors", Value: 3, Counter: true},
 			{Operator: "a", Task: 0, Name: "Fetch-Errors", Value: 4, Counter: true},
