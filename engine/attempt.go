@@ -26,6 +26,7 @@ type attempt struct {
 	sources []*sourceCoord
 	commits *commitLoop
 	loops   sync.WaitGroup // everything the attempt has started
+	from    uint64         // epoch it began from
 	durable atomic.Int64   // records read when the newest complete epoch was taken
 
 	// Owned by the coordinator.
@@ -96,7 +97,7 @@ func (a *attempt) open(ctx context.Context, rec *store.Record) (err error) {
 	if j.store != nil {
 		var keep []sink.Handle
 		if rec != nil {
-			keep = rec.Handles
+			keep, a.from = rec.Handles, rec.Epoch
 		}
 		if err := a.openCommitters(ctx, keep); err != nil {
 			return err

@@ -16,7 +16,10 @@ type region struct {
 	heads    []*vertex
 	again    chan time.Duration // capacity 1: make another attempt after this pause
 
-	tasks []*task // of the newest attempt that came up; guarded by statusMu
+	// Guarded by statusMu.
+	tasks    []*task // of the newest attempt that came up
+	restarts int64
+	last     *Failure // in job.failures
 
 	// Owned by the coordinator.
 	att     *attempt // nil while it is down
@@ -27,42 +30,33 @@ type region struct {
 
 // regions finds the regions of a planned pipeline, in graph order.
 func (p *Pipeline) regions(heads []*vertex) (out []*region) {
-	root := map[*vertex]*vertex{}
-	find := func(v *vertex) *vertex {
-		for root[v] != nil {
-			v = root[v]
-		}
-		return v
+	for _, v := range p.vertices {
+		v.region = &region{name: v.name, again: make(chan time.Duration, 1)}
 	}
-	join := func(a, b *vertex) {
-		if a, b = find(a), find(b); a != b {
-			root[b] = a
+	join := func(a, b *region) {
+		for _, v := range p.vertices {
+			if v.region == b {
+				v.region = a
+			}
 		}
 	}
 	for _, v := range p.vertices {
 		for _, l := range v.inputs {
-			join(l.from, v)
+			join(l.from.region, v.region)
 		}
-	}
-	for _, g := range p.groups {
-		var first *vertex
-		for v := range g.sources {
-			if first == nil {
-				first = v
+		for _, g := range p.groups {
+			for other := range g.sources {
+				if g.sources[v] {
+					join(v.region, other.region)
+				}
 			}
-			join(first, v)
 		}
 	}
-	byRoot := map[*vertex]*region{}
 	for _, v := range p.vertices {
-		r := byRoot[find(v)]
-		if r == nil {
-			r = &region{name: v.name, again: make(chan time.Duration, 1)}
-			byRoot[find(v)] = r
-			out = append(out, r)
+		if v.region.vertices = append(v.region.vertices, v); len(v.region.vertices) == 1 {
+			v.region.name = v.name
+			out = append(out, v.region)
 		}
-		v.region = r
-		r.vertices = append(r.vertices, v)
 	}
 	for _, h := range heads {
 		h.region.heads = append(h.region.heads, h)
@@ -138,6 +132,7 @@ func (c *coord) fail(a *attempt, cause error) error {
 		return err
 	}
 	r.waiting, r.pause = true, pause
+	c.job.log.Warn("restarting", "region", r.name, "in", pause, "attempt", len(r.budget.failures), "error", cause)
 	return nil
 }
 
@@ -179,6 +174,9 @@ func (c *coord) setAttempt(r *region, a *attempt) {
 	j.statusMu.Lock()
 	if a != nil {
 		r.tasks = a.tasks
+		if f := r.last; f != nil && f.Down == 0 {
+			f.Down, f.Epoch = max(1, time.Since(f.At)), a.from
+		}
 	}
 	switch {
 	case c.stopping != store.Running:

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
@@ -41,22 +42,41 @@ func (b *budget) next(r Restart, now time.Time, completed int64) (time.Duration,
 // verdict decides what follows a failure of a region: another attempt after a pause, or the end of the job.
 func (c *coord) verdict(r *region, cause error) (time.Duration, error) {
 	j, now := c.job, time.Now()
+	f := &Failure{At: now, Region: r.name}
 	if t, ok := cause.(taskError); ok { //nolint:errorlint // made by the attempt, never wrapped
-		cause = t.error
+		cause, f.Task, f.Operator = t.error, t.task, t.operator
 	}
+	f.Error = cause.Error()
+	j.statusMu.Lock()
+	defer j.statusMu.Unlock()
+	r.last, j.failures = f, append(j.failures[max(0, len(j.failures)-maxFailures+1):], f)
 	if j.store == nil || c.stopping == store.Suspended || j.cfg.Restart.Attempts < 0 || isFinal(cause) {
 		return 0, cause
 	}
-	pause, ok := r.budget.next(j.cfg.Restart, now, j.completed())
+	pause, ok := r.budget.next(j.cfg.Restart, now, j.epochs.completed)
 	if !ok {
-		return 0, fault.Wrap(fault.GaveUp, cause, "gave up after %d restarts %s", j.cfg.Restart.Attempts, j.cfg.Restart.span())
+		return 0, fault.Wrap(fault.GaveUp, cause, "gave up on region %s after %d restarts %s%s",
+			r.name, j.cfg.Restart.Attempts, j.cfg.Restart.span(), j.history(r))
 	}
-	j.statusMu.Lock()
-	j.restarts++
-	j.lastErr = cause
-	j.statusMu.Unlock()
-	j.log.Warn("restarting", "region", r.name, "in", pause, "attempt", len(r.budget.failures), "error", cause)
+	r.restarts++
 	return pause, nil
+}
+
+// maxFailures is how many failures Status remembers.
+const maxFailures = 16
+
+// history names a region's failures before the last one. The caller holds statusMu.
+func (j *job) history(r *region) string {
+	var lines []string
+	for _, f := range j.failures[:len(j.failures)-1] {
+		if f.Region == r.name {
+			lines = append(lines, f.String())
+		}
+	}
+	if lines == nil {
+		return ""
+	}
+	return "; failed before: " + strings.Join(lines, ", ") + "; now"
 }
 
 // span says over what restarts are counted.

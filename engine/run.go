@@ -27,8 +27,7 @@ type job struct {
 	coord    *coord
 	stopWith store.End // asked before the coordinator was there
 	epochs   epochStats
-	restarts int64
-	lastErr  error
+	failures []*Failure
 	began    time.Time
 	phase    string
 	outcome  string       // how it ended
@@ -207,12 +206,6 @@ func (j *job) setCoord(c *coord) {
 	j.statusMu.Lock()
 	j.coord, c.stopping, c.stopAt = c, j.stopWith, time.Now()
 	j.statusMu.Unlock()
-}
-
-func (j *job) completed() int64 {
-	j.statusMu.Lock()
-	defer j.statusMu.Unlock()
-	return j.epochs.completed
 }
 
 func (j *job) lastEpoch() uint64 {

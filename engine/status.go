@@ -2,8 +2,10 @@ package engine
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +21,8 @@ type Status struct {
 	Began       time.Time
 	Restarts    int64
 	LastError   string
+	Failures    []Failure // the last 16, oldest first
+	Regions     []RegionStatus
 	Outcome     string // once ended: "suspended", "drained", "finished"; "" = failed, or stopped between two attempts
 	Stored      bool   // there is a state directory
 	Parallelism int
@@ -35,6 +39,30 @@ type AlignStatus struct {
 	Drift time.Duration // how far a split may be ahead of the slowest before it is paused
 	Lead  time.Duration // how far the fastest is ahead
 	Worst time.Duration // the largest lead of this run
+}
+
+// Failure is something that took a region down. If it came back, Down and Epoch say when and from where.
+type Failure struct {
+	At       time.Time
+	Region   string // its first operator
+	Task     string // "count/1"; "" = none: a committer, an enumerator, a restore, too many failed checkpoints
+	Operator string // whose code ran last in the task
+	Error    string
+	Epoch    uint64        // that the region began again from; 0 = the beginning
+	Down     time.Duration // until it ran again; 0 = it doesn't yet, or never will
+}
+
+// String is the failure in a line, its error cut to the first line.
+func (f Failure) String() string {
+	line, _, _ := strings.Cut(f.Error, "\n")
+	return fmt.Sprintf("%s %s: %s", f.At.Format(time.TimeOnly), cmp.Or(f.Task, f.Region), line)
+}
+
+// RegionStatus is about operators that fail and restart together: those connected by links or by an alignment group.
+type RegionStatus struct {
+	Name        string // first operator
+	Restarts    int64
+	LastFailure Failure // zero if there was none
 }
 
 // EpochStatus is about checkpoints.
@@ -94,7 +122,7 @@ func (p *Pipeline) Status() Status {
 	defer j.statusMu.Unlock()
 	e := j.epochs
 	s := Status{
-		Job: j.cfg.Name, Phase: j.phase, Began: j.began, Restarts: j.restarts, Parallelism: j.cfg.Parallelism,
+		Job: j.cfg.Name, Phase: j.phase, Began: j.began, Parallelism: j.cfg.Parallelism,
 		Outcome: j.outcome, Stored: j.store != nil, Uncommitted: int(j.left.Load()),
 		Epochs: EpochStatus{
 			Completed: e.completed, Failed: e.failed, Last: e.lastEpoch, LastAt: e.lastEnd, LastDuration: e.lastDuration,
@@ -104,11 +132,17 @@ func (p *Pipeline) Status() Status {
 		Alignment:  j.p.alignStatus(),
 		Connectors: j.metrics.list(),
 	}
-	if j.lastErr != nil {
-		s.LastError = j.lastErr.Error()
+	for _, f := range j.failures {
+		s.Failures, s.LastError = append(s.Failures, *f), f.Error
 	}
 	if j.coord != nil {
 		for _, r := range j.coord.regions {
+			rs := RegionStatus{Name: r.name, Restarts: r.restarts}
+			if r.last != nil {
+				rs.LastFailure = *r.last
+			}
+			s.Regions = append(s.Regions, rs)
+			s.Restarts += r.restarts
 			for _, t := range r.tasks {
 				s.Tasks = append(s.Tasks, t.status())
 			}

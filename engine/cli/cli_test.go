@@ -230,6 +230,12 @@ func TestPages(t *testing.T) {
 		!strings.HasPrefix(head.Get("Content-Security-Policy"), "default-src 'none'") {
 		t.Errorf("/status: %d %v\n%s", code, head, body)
 	}
+	code, body, head = get("/status.json", "")
+	var st engine.Status
+	if err := json.Unmarshal([]byte(body), &st); err != nil || code != 200 || st.Phase != "running" || len(st.Regions) != 1 ||
+		head.Get("Content-Type") != "application/json" {
+		t.Errorf("/status.json: %d %v %s %v", code, head, body, err)
+	}
 	if code, _, _ := get("/status", "evil.example:80"); code != http.StatusMisdirectedRequest {
 		t.Errorf("a foreign host name got %d", code)
 	}

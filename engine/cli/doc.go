@@ -41,6 +41,6 @@
 // # HTTP
 //
 // -addr turns it on: /healthz while the process lives, /readyz (503 unless the job is running) with a reason in JSON,
-// /status for people, /debug/pprof/ with -pprof, and what App.Handlers adds, such as prom.Handler. An address without a
-// host means 127.0.0.1. There is no authentication.
+// /status for people and /status.json for programs, both with the last failures, /debug/pprof/ with -pprof, and what
+// App.Handlers adds, such as prom.Handler. An address without a host means 127.0.0.1. There is no authentication.
 package cli

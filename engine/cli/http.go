@@ -101,6 +101,7 @@ func (c *command) mux(p *engine.Pipeline, pl engine.Plan) *http.ServeMux {
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.HandleFunc("GET /readyz", c.readyz(p))
 	mux.HandleFunc("GET /status", c.status(p, pl))
+	mux.HandleFunc("GET /status.json", c.statusJSON(p))
 	if c.opts.pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", http.NotFound) // the command line is nobody's business

@@ -52,27 +52,27 @@ func ready(job string, st engine.Status, now time.Time) readiness {
 	return r
 }
 
-// statusOf is the job's status without secrets: an error is the only text in it that isn't a name.
+// statusOf is the job's status without secrets: errors are the only text in it that isn't a name.
 func (c *command) statusOf(p *engine.Pipeline) engine.Status {
 	st := p.Status()
 	st.LastError = c.red.text(st.LastError)
+	for i := range st.Failures {
+		st.Failures[i].Error = c.red.text(st.Failures[i].Error)
+	}
+	for i := range st.Regions {
+		st.Regions[i].LastFailure.Error = c.red.text(st.Regions[i].LastFailure.Error)
+	}
 	return st
 }
 
 func (c *command) readyz(p *engine.Pipeline) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		r := ready(c.app.Name, c.statusOf(p), time.Now())
-		b, err := json.Marshal(r)
-		if err != nil {
-			http.Error(w, "encode readiness", http.StatusInternalServerError)
-			return
+		code := http.StatusServiceUnavailable
+		if r.Ready {
+			code = http.StatusOK
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		if !r.Ready {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		io.WriteString(w, string(b)+"\n") //nolint:errcheck // the client has gone
+		writeJSON(w, code, r)
 	}
 }
 
@@ -89,11 +89,31 @@ var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
 {{range .Status.Tasks}}{{$t := .}}{{range .Operators}}<tr><td>{{$t.Name}}/{{$t.Index}}</td><td>{{.Name}}</td><td class="n">{{.In}}</td>
 <td>{{if not $t.Watermark.IsZero}}{{$t.Watermark.Format "2006-01-02 15:04:05.000"}}{{end}}</td><td class="n">{{$t.Queued}}</td><td class="n">{{$t.Blocked}}</td><td class="n">{{$t.Late}}</td><td class="n">{{$t.Poison}}</td></tr>
 {{end}}{{end}}</table>
+{{with .Status.Failures}}<table><tr><th>Failed</th><th>Region</th><th>Task</th><th>Operator</th><th>Down</th><th>Again from checkpoint</th><th>Error</th></tr>
+{{range .}}<tr><td>{{.At.Format "2006-01-02 15:04:05.000"}}</td><td>{{.Region}}</td><td>{{.Task}}</td><td>{{.Operator}}</td><td class="n">{{.Down}}</td><td class="n">{{.Epoch}}</td><td><code>{{.Error}}</code></td></tr>
+{{end}}</table>{{end}}
 <table><tr><th>From</th><th>To</th><th>Guarantee</th><th>Why</th></tr>
 {{range .Plan.Guarantees}}<tr><td>{{range .Sources}}{{.}} {{end}}</td><td>{{.Sink}}</td><td>{{.Promise}}</td><td>{{.Why}}</td></tr>
 {{end}}</table>
 </body></html>
 `))
+
+// statusJSON is engine.Status as it is, for programs.
+func (c *command) statusJSON(p *engine.Pipeline) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, c.statusOf(p)) }
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "encode", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	io.WriteString(w, string(b)+"\n") //nolint:errcheck // the client has gone
+}
 
 func (c *command) status(p *engine.Pipeline, pl engine.Plan) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {

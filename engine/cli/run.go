@@ -225,6 +225,10 @@ func (c *command) work(ctx context.Context) error {
 	err = p.Run(ctx)
 	if err == nil {
 		c.closing(p.Status(), pl, time.Since(began))
+	} else if fs := p.Status().Failures; len(fs) > 1 {
+		for _, f := range fs[:len(fs)-1] { // the last one is the error
+			c.log.Warn("failed before", "region", f.Region, "task", f.Task, "at", f.At, "down", f.Down, "again_from", f.Epoch, "error", f.Error)
+		}
 	}
 	return err
 }

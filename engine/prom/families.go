@@ -44,6 +44,7 @@ var (
 	opLabels   = []string{"job", "operator", "task"}
 	phaseLabel = []string{"job", "phase"}
 	groupLabel = []string{"job", "group"}
+	partLabels = []string{"job", "region"}
 )
 
 // phases are the values of the label phase.
@@ -57,6 +58,14 @@ var families = []family{
 	job("weirline_job_parallelism", "Tasks of an operator that doesn't say otherwise.", gaugeKind,
 		func(s scrape) float64 { return float64(s.Parallelism) }),
 	job("weirline_restarts_total", "Restarts after a failure.", counterKind, func(s scrape) float64 { return float64(s.Restarts) }),
+	region("weirline_region_restarts_total", "Restarts of the operators that restart together with the first of them, the region.", counterKind,
+		func(r engine.RegionStatus) (float64, bool) { return float64(r.Restarts), true }),
+	region("weirline_region_last_failure_timestamp_seconds", "When the region failed last, in seconds since 1970.", gaugeKind,
+		func(r engine.RegionStatus) (float64, bool) { return unix(r.LastFailure.At), !r.LastFailure.At.IsZero() }),
+	region("weirline_region_last_recovery_seconds", "From that failure until the region ran again, the pause before the restart included.", gaugeKind,
+		func(r engine.RegionStatus) (float64, bool) {
+			return r.LastFailure.Down.Seconds(), r.LastFailure.Down > 0
+		}),
 
 	stored("weirline_checkpoints_completed_total", "Checkpoints that are complete.", counterKind,
 		func(s scrape) float64 { return float64(s.Epochs.Completed) }),
@@ -122,6 +131,17 @@ var families = []family{
 // job is a family with one value a job.
 func job(name, help string, k kind, value func(scrape) float64) family {
 	return family{name, help, k, jobLabels, func(s scrape, emit func(float64, ...string)) { emit(value(s)) }}
+}
+
+// region is a family with one value a region that has it.
+func region(name, help string, k kind, value func(engine.RegionStatus) (float64, bool)) family {
+	return family{name, help, k, partLabels, func(s scrape, emit func(float64, ...string)) {
+		for _, r := range s.Regions {
+			if v, ok := value(r); ok {
+				emit(v, r.Name)
+			}
+		}
+	}}
 }
 
 // stored is a family of jobs that have a state directory.

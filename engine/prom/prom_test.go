@@ -88,6 +88,9 @@ func fixed() engine.Status {
 	at := time.Unix(1_700_000_000, 0)
 	return engine.Status{
 		Job: "j", Phase: "running", Began: at, Restarts: 2, Parallelism: 3, Stored: true, Uncommitted: 4,
+		Regions: []engine.RegionStatus{
+			{Name: "a", Restarts: 2, LastFailure: engine.Failure{At: at.Add(time.Second), Down: 50 * time.Millisecond}}, {Name: "c"},
+		},
 		Epochs: engine.EpochStatus{
 			Completed: 3, Failed: 1, Last: 7, LastAt: at.Add(5 * time.Second), LastDuration: 300 * time.Millisecond,
 			LastPause: 2 * time.Millisecond, LongestPause: 9 * time.Millisecond, LastBytes: 4096,
