@@ -51,10 +51,15 @@ func (w Windowed[K, I]) Late() Stream[I] { return streamOf[I](w.k.s.p, w.v, port
 // result when event time has passed the window's end, and again for each record within the allowed lateness. Both are
 // called by all tasks at once, never at once for one key. emit must not keep the accumulator.
 func Aggregate[K comparable, I, A, O any](w Windowed[K, I], add func(acc *A, v I), emit func(key K, span Span, acc *A) O) Stream[O] {
-	v := w.v
+	return aggregate(w.k, w.v, Sliding{Size: w.w.Size, Every: w.w.Size, Offset: w.w.Offset, Lateness: w.w.Lateness}, add, nil, emit)
+}
+
+func aggregate[K comparable, I, A, O any](
+	k Keyed[K, I], v *vertex, w Sliding, add func(*A, I), merge func(into, from *A), emit func(K, Span, *A) O,
+) Stream[O] {
 	v.missing = ""
 	if err := state.Check(reflect.TypeFor[A]()); err != nil {
-		w.k.s.p.typeErrorf(err, "Aggregate: type %T can't be an accumulator", *new(A))
+		k.s.p.typeErrorf(err, "Aggregate: type %T can't be an accumulator", *new(A))
 	}
 	v.build = func(b *builder) (any, error) {
 		bad, next, err := poisonAndNext[O](b, v)
@@ -66,24 +71,30 @@ func Aggregate[K comparable, I, A, O any](w Windowed[K, I], add func(acc *A, v I
 			return nil, err
 		}
 		n := &windowNode[K, I, A, O]{
-			keyed: newKeyedOp(b, v, w.k.hash, w.k.key), add: add, emit: emit, bad: bad, next: next, late: late, t: b.t,
-			size: w.w.Size.Microseconds(), offset: w.w.Offset.Microseconds(), lateness: w.w.Lateness.Microseconds(),
+			keyed: newKeyedOp(b, v, k.hash, k.key), add: add, emit: emit, bad: bad, next: next, late: late, t: b.t, spans: spansOf(w),
 		}
 		_, n.dropLate = late.(dropNode[I])
 		n.panes = state.NewPanes[A, K](n.keyed.scope, "panes")
+		if err := n.keyed.declared(b.t); err != nil {
+			return nil, err
+		}
+		if merge != nil {
+			n.ranges = state.NewRanges(n.panes, n.step, n.offset, n.count(), merge)
+		}
 		n.mark = n.keyed.restored
 		n.first, n.last = n.keyed.scope.Groups()
 		b.t.works = append(b.t.works, n.work)
 		b.t.deadEnds = append(b.t.deadEnds, late)
-		return guard[I](b, v, n), n.keyed.declared(b.t)
+		return guard[I](b, v, n), nil
 	}
-	return streamOf[O](w.k.s.p, v, "")
+	return streamOf[O](k.s.p, v, "")
 }
 
 var errNoTime = errors.New("the record has no event time; call EventTime before the window")
 
-// windowNode aggregates. Each window start has a table of its own, so that a window that is over is emitted table by table
-// and dropped whole, without a timer for each key.
+// windowNode aggregates. Each pane has a table of its own, so that a window that is over is emitted key group by key group
+// and its panes are dropped whole, without a timer for each key. A tumbling window is one pane; a sliding one is merged from
+// several when it fires.
 type windowNode[K comparable, I, A, O any] struct {
 	keyed    *keyedOp[K, I]
 	add      func(*A, I)
@@ -94,31 +105,23 @@ type windowNode[K comparable, I, A, O any] struct {
 	dropLate bool
 	t        *task
 
-	size, offset, lateness int64 // microseconds
-	first, last            int   // key groups of this task
-	panes                  *state.Panes[K, A]
-	mark                   int64 // event time reached
-	target                 clock // event time to pass on when the windows it ends have been emitted
-	firing                 []fire
-	out                    Out[O]
-	lates                  source.Batch[I]
+	spans
+	first, last int // key groups of this task
+	panes       *state.Panes[K, A]
+	ranges      *state.Ranges[K, A] // nil if windows don't overlap
+	mark        int64               // event time reached
+	target      clock               // event time to pass on when the windows it ends have been emitted
+	firing      []fire
+	out         Out[O]
+	lates       source.Batch[I]
 }
 
 // fire is a window being emitted, one key group at a time.
 type fire struct {
 	start int64
 	group int
-	drop  bool // its lateness is over: forget it
+	drop  bool // its lateness is over: forget what no later window needs
 	emit  bool
-}
-
-// start is the start of the window that at lies in.
-func (n *windowNode[K, I, A, O]) start(at int64) int64 {
-	m := (at - n.offset) % n.size
-	if m < 0 {
-		m += n.size
-	}
-	return at - m
 }
 
 func (n *windowNode[K, I, A, O]) push(b *source.Batch[I]) error {
@@ -129,11 +132,9 @@ func (n *windowNode[K, I, A, O]) push(b *source.Batch[I]) error {
 	scope, panes, add := n.keyed.scope, n.panes, n.add
 	n.out.begin(true)
 	n.lates.Reset()
-	lo, hi := int64(0), int64(0) // bounds of the window of the last record
-	open := n.mark - n.lateness  // a window that ends at or before open+1 is closed for good
-	if n.mark == minTime {
-		open = minTime
-	}
+	lo, hi := int64(0), int64(0)    // bounds of the pane of the last record
+	over, due := int64(0), int64(0) // last moments of the last and the first window it's part of
+	closed := n.closed(n.mark)
 	for i, v := range b.Values {
 		at := b.Times[i]
 		if at < lo || at >= hi {
@@ -143,22 +144,39 @@ func (n *windowNode[K, I, A, O]) push(b *source.Batch[I]) error {
 				}
 				continue
 			}
-			lo = n.start(at)
-			hi = lo + n.size
+			lo = n.pane(at)
+			hi = lo + n.step
+			over, due = n.end(n.lastOver(lo)), n.end(n.firstOver(lo))
 		}
-		if hi-1 <= open {
+		if over <= closed {
 			n.lates.AddMicros(v, at)
 			continue
 		}
 		scope.SetKey(ks[i], hs[i])
-		acc := panes.At(lo)
-		add(acc, v)
-		if hi-1 <= n.mark {
-			n.out.at = hi - 1
-			n.out.Emit(n.emit(ks[i], span(lo, n.size), acc))
+		add(panes.At(lo), v)
+		if due <= n.mark {
+			n.again(lo, closed, ks[i], v)
 		}
 	}
 	return n.after()
+}
+
+// again emits the windows anew that a late but allowed record belongs to and that have been emitted before.
+func (n *windowNode[K, I, A, O]) again(pane, closed int64, k K, v I) {
+	if n.ranges != nil {
+		n.ranges.Late(pane, func(a *A) { n.add(a, v) })
+	}
+	for w := n.firstOver(pane); w <= pane && n.end(w) <= n.mark; w += n.every {
+		if n.end(w) <= closed {
+			continue
+		}
+		acc := n.panes.At(pane)
+		if n.ranges != nil {
+			acc = n.ranges.Get(w, n.count())
+		}
+		n.out.at = n.end(w)
+		n.out.Emit(n.emit(k, n.span(w), acc))
+	}
 }
 
 // after sends what the batch caused: results of late but allowed records, and records that are too late.
@@ -196,18 +214,24 @@ func (n *windowNode[K, I, A, O]) advance(c clock) error {
 		return n.next.advance(clock{kind: clockActive, at: n.mark})
 	}
 	c.at = max(c.at, n.mark)
-	for _, start := range n.panes.Starts() {
-		last := start + n.size - 1
-		if last > c.at {
-			break
-		}
-		f := fire{start: start, group: n.first, emit: last > n.mark, drop: last <= c.at-n.lateness}
-		if f.emit || f.drop {
-			n.firing = append(n.firing, f)
-		}
+	if n.ends(n.mark, c.at) || n.ends(n.closed(n.mark), n.closed(c.at)) {
+		n.collect(c.at)
 	}
 	n.mark, n.target = c.at, c
 	return n.work()
+}
+
+// collect lists the windows that end, and those whose lateness ends, when event time moves to at.
+func (n *windowNode[K, I, A, O]) collect(at int64) {
+	closed, w := n.closed(at), int64(minTime)
+	for _, pane := range n.panes.Starts() {
+		for w = max(w, n.firstOver(pane)); w <= pane && n.end(w) <= at; w += n.every {
+			f := fire{start: w, group: n.first, emit: n.end(w) > n.mark, drop: n.end(w) <= closed && w == n.lastOver(pane)}
+			if f.emit || f.drop {
+				n.firing = append(n.firing, f)
+			}
+		}
+	}
 }
 
 // work emits what is due as long as what follows has room. The task takes no input before all is emitted.
@@ -222,9 +246,7 @@ func (n *windowNode[K, I, A, O]) work() error {
 			return err
 		}
 		if f.group++; f.group > n.last {
-			if f.drop {
-				n.panes.Drop(f.start)
-			}
+			n.dropPanes(f)
 			n.firing = n.firing[1:]
 		}
 	}
@@ -239,19 +261,15 @@ func (n *windowNode[K, I, A, O]) work() error {
 
 func (n *windowNode[K, I, A, O]) fireGroup(f *fire) error {
 	n.out.begin(true)
-	sp := span(f.start, n.size)
-	n.out.at = f.start + n.size - 1
+	sp := n.span(f.start)
+	n.out.at = n.end(f.start)
 	each := func(k K, acc *A) error {
 		if f.emit {
 			n.out.Emit(n.emit(k, sp, acc))
 		}
 		return nil
 	}
-	visit := n.panes.EachGroup
-	if f.drop {
-		visit = n.panes.FireGroup
-	}
-	if err := visit(f.start, f.group, each); err != nil {
+	if err := n.visit(f, each); err != nil {
 		return err
 	}
 	if len(n.out.b.Values) == 0 {
@@ -260,6 +278,30 @@ func (n *windowNode[K, I, A, O]) fireGroup(f *fire) error {
 	return n.next.push(n.out.b)
 }
 
-func span(start, size int64) Span {
-	return Span{Start: time.UnixMicro(start).UTC(), End: time.UnixMicro(start + size).UTC()}
+// visit goes through the keys of a window's group, and empties the group of the panes that are over.
+func (n *windowNode[K, I, A, O]) visit(f *fire, each func(K, *A) error) error {
+	switch {
+	case n.ranges != nil:
+		if f.emit {
+			if err := n.ranges.EachGroup(f.start, n.count(), f.group, each); err != nil {
+				return err
+			}
+		}
+		for pane := f.start; f.drop && pane < f.start+n.every; pane += n.step {
+			n.ranges.ClearGroup(pane, f.group)
+		}
+		return nil
+	case f.drop:
+		return n.panes.FireGroup(f.start, f.group, each)
+	}
+	return n.panes.EachGroup(f.start, f.group, each)
+}
+
+// dropPanes removes the panes whose last window f was.
+func (n *windowNode[K, I, A, O]) dropPanes(f *fire) {
+	for pane := f.start; f.drop && pane < f.start+n.every; pane += n.step {
+		if n.panes.Drop(pane); n.ranges != nil {
+			n.ranges.Drop(pane)
+		}
+	}
 }
