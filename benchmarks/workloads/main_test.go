@@ -15,6 +15,8 @@ func TestRuns(t *testing.T) {
 		"w2 300000 -keys 1000 -checkpoint 20ms",
 		"w2 300000 -keys 1000 -checkpoint 0 -parallelism 3",
 		"w3 3000000 -keys 50 -checkpoint 20ms",
+		"q5 1000000 -checkpoint 20ms",
+		"q5 300000 -checkpoint 0 -parallelism 3",
 		"w2lat 40000 -rate 200000 -checkpoint 50ms",
 	} {
 		t.Run(args, func(t *testing.T) {

@@ -17,6 +17,7 @@ var workloads = map[string]func(ctx context.Context, o options) (result, error){
 	"w3":    windows,
 	"w2lat": keyedLatency,
 	"w9":    recovers,
+	"q5":    hotAuctions,
 }
 
 func chain(ctx context.Context, o options) (result, error) {
@@ -32,16 +33,21 @@ func windows(ctx context.Context, o options) (result, error) {
 	return throughput(ctx, o, load.FillTimed(o.keys), load.Windows, load.WindowsAnswer)
 }
 
+func hotAuctions(ctx context.Context, o options) (result, error) {
+	o.keys = 0
+	return throughput(ctx, o, load.FillAuctioned, load.HotAuctions, load.HotAuctionsAnswer)
+}
+
 // throughput runs a job as fast as it goes.
-func throughput[T any](
+func throughput[E, T any](
 	ctx context.Context, o options,
-	fill load.Filler,
-	build func(*engine.Pipeline, source.Source[load.Event, gen.Split]) *load.Total[T],
+	fill func(from, step int64, n int, out *source.Batch[E]),
+	build func(*engine.Pipeline, source.Source[E, gen.Split]) *load.Total[T],
 	answer func(n int64, keys uint32) (count, sum int64),
 ) (result, error) {
 	w := load.NewWatch(o.records)
 	p := engine.New(config(o))
-	total := build(p, gen.Source[load.Event]{Fill: w.Timing(fill), Count: o.records})
+	total := build(p, gen.Source[E]{Fill: load.Timing(w, fill), Count: o.records})
 	if err := p.Run(ctx); err != nil {
 		return result{}, err
 	}

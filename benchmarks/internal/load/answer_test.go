@@ -14,6 +14,8 @@ func TestAnswers(t *testing.T) {
 		{"keyed", KeyedAnswer, 4_000_000, 10_000, 4_000_000, 17025328505686719002},
 		{"keyed", KeyedAnswer, 4_000_000, 1_000_000, 4_000_000, 5862154598828789114},
 		{"windows", WindowsAnswer, 10_000_000, 1_000_000, 6354239, 10802204118538803364},
+		{"q5", HotAuctionsAnswer, 300_000, 0, 19, 32304771432142},
+		{"q5", HotAuctionsAnswer, 1_000_000, 0, 54, 91832615229509},
 	} {
 		count, sum := c.answer(c.n, c.keys)
 		if uint64(count) != c.count || uint64(sum) != c.sum {

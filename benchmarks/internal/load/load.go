@@ -77,7 +77,7 @@ func FillTimed(keys uint32) Filler {
 }
 
 // room makes the batch n records longer and returns them.
-func room(out *source.Batch[Event], n int) []Event {
+func room[E any](out *source.Batch[E], n int) []E {
 	out.Values = slices.Grow(out.Values, n)[:len(out.Values)+n]
 	return out.Values[len(out.Values)-n:]
 }

@@ -19,8 +19,11 @@ type Watch struct {
 func NewWatch(records int64) *Watch { return &Watch{half: records / 2} }
 
 // Timing makes fill report to the watch: at a task's first record, and when it passes the half.
-func (w *Watch) Timing(fill Filler) Filler {
-	return func(from, step int64, n int, out *source.Batch[Event]) {
+func (w *Watch) Timing(fill Filler) Filler { return Timing(w, fill) }
+
+// Timing makes fill report to the watch, as the method does, for records of any type.
+func Timing[E any](w *Watch, fill func(from, step int64, n int, out *source.Batch[E])) func(from, step int64, n int, out *source.Batch[E]) {
+	return func(from, step int64, n int, out *source.Batch[E]) {
 		if from < step {
 			w.begin(time.Now())
 		}
