@@ -30,6 +30,7 @@ type attempt struct {
 	durable atomic.Int64   // records read when the newest complete epoch was taken
 
 	// Owned by the coordinator.
+	over        bool // it began from the end of the input: there is nothing to run
 	failed      bool
 	drained     int                    // tasks
 	uncommitted map[string]sink.Handle // by token: in a complete epoch, commit not recorded
@@ -103,7 +104,7 @@ func (a *attempt) open(ctx context.Context, rec *store.Record) (err error) {
 			return err
 		}
 	}
-	if rec != nil && rec.End == store.Finished {
+	if a.over = rec != nil && rec.End == store.Finished; a.over {
 		return nil // nothing to run
 	}
 	for _, h := range a.region.heads {

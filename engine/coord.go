@@ -316,6 +316,7 @@ func (c *coord) finished(now time.Time) bool {
 		return false
 	}
 	if c.cut {
+		c.outcome = store.Running // even if the input has ended: a region that is down may have something to commit
 		return true
 	}
 	if !c.ended || !c.allUp {

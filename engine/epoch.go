@@ -88,6 +88,9 @@ func (c *coord) beginEpoch(end store.End, now time.Time) error {
 		},
 		asked: c.requested, records: map[*attempt]int64{},
 	}
+	if c.stopping == store.Drained {
+		e.rec.End = store.Drained // also if not all has drained yet
+	}
 	for _, r := range c.regions {
 		e.records[r.att] = r.att.recordsRead()
 	}

@@ -102,6 +102,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // up takes an attempt that has been opened: its sources are dealt their splits, or drained if that was asked for.
 func (c *coord) up(a *attempt) {
 	c.setAttempt(a.region, a)
+	if a.over {
+		c.ended, c.outcome = true, store.Finished
+	}
 	if c.nextAt.Before(time.Now()) {
 		c.nextAt = c.after(c.job.cfg.CheckpointEvery)
 	}

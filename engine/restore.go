@@ -17,10 +17,11 @@ type restorer struct {
 }
 
 // watermark is the event time an operator's task had reached: its own at the same parallelism, the lowest otherwise, so
-// that what was late stays late and nothing becomes late that wasn't.
+// that what was late stays late and nothing becomes late that wasn't. A drain ended some inputs before others and so moved
+// event time further than the splits had got: it counts for nothing.
 func (r *restorer) watermark(op string, index int) int64 {
 	st, ok := r.rec.Operators[op]
-	if !ok || len(st.Tasks) == 0 {
+	if !ok || len(st.Tasks) == 0 || r.rec.End == store.Drained {
 		return minTime
 	}
 	same := st.Parallelism == r.job.p.byName[op].tasks

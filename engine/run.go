@@ -92,9 +92,6 @@ func (j *job) run(ctx context.Context) error {
 		return err
 	}
 	c := newCoord(j, j.p.regions(j.p.plan()))
-	if rec != nil && rec.End == store.Finished {
-		c.ended, c.outcome = true, rec.End
-	}
 	j.logStart(rec)
 	if ctx.Err() == nil {
 		defer context.AfterFunc(ctx, func() { j.stop(store.Suspended) })()

@@ -9,7 +9,7 @@ import (
 
 // starters are the packages that may start goroutines; each has an owner that waits for them.
 var starters = []string{
-	"engine", "reader", "sink/async", "lookup", "source/sourcetest", "sink/sinktest", "internal/testsvc", "internal/accept", "internal/sim",
+	"engine", "reader", "sink/async", "lookup", "source/sourcetest", "sink/sinktest", "internal/testsvc", "internal/accept", "internal/sim", "internal/soak",
 	"examples", "benchmarks",
 }
 

@@ -29,7 +29,21 @@ func (i *incarnation) open(o store.Options) (store.Store, error) {
 	if err != nil {
 		return nil, i.noticed(err)
 	}
+	i.w.learn(d)
 	return storage{d, i, context.Background()}, nil
+}
+
+// learn asks a ledger what it has: a record of a commit may have got there although the process died of it.
+func (w *world) learn(d store.Store) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range w.tables {
+		for token := range t.done {
+			if d.IsCommitted(token) {
+				w.recorded[token] = true
+			}
+		}
+	}
 }
 
 // noticed kills the process when its disk has died.
