@@ -253,6 +253,7 @@ type keyedOp[K comparable, I any] struct {
 func newKeyedOp[K comparable, I any](b *builder, v *vertex, hash *state.Key[K], key func(I) K) *keyedOp[K, I] {
 	first, last := state.Range(b.t.index, v.tasks, b.t.job.cfg.KeyGroups)
 	o := &keyedOp[K, I]{name: v.name, key: key, hash: hash, scope: state.NewScope(hash, b.t.job.cfg.KeyGroups, first, last)}
+	o.scope.Tick(time.Now())
 	o.lists = new(state.Lists)
 	part := b.t.addState(v.name, o.scope)
 	part.lists = o.lists
@@ -295,6 +296,7 @@ func (o *keyedOp[K, I]) keysOf(b *source.Batch[I]) ([]K, []uint64) {
 	}
 	o.ks = ks
 	o.hs = o.hash.HashAll(ks, o.hs)
+	o.scope.Tick(time.Now())
 	o.scope.Warm(o.hs)
 	return o.ks, o.hs
 }

@@ -7,7 +7,7 @@ import "iter"
 type List[V any] struct{ s slot[[]V] }
 
 // NewList declares a list per key; call it in Open. Errors are collected in the Scope.
-func NewList[V any, K comparable](s Keyed[K], name string) List[V] {
+func NewList[V any, K comparable](s Keyed[K], name string, ttl ...TTL) List[V] {
 	sc := s.Scope()
 	item, err := CodecOf[V]()
 	if err == nil && isEmpty[V]() {
@@ -17,7 +17,7 @@ func NewList[V any, K comparable](s Keyed[K], name string) List[V] {
 		sc.refuse(named(name, err))
 		return List[V]{}
 	}
-	return List[V]{s: newSingle[K, []V](sc, name, kindList, listForm[V]{item: item})}
+	return List[V]{s: newSlot[K, []V](sc, name, kindList, listForm[V]{item: item}, ttl)}
 }
 
 // Add appends to the current key's list.
@@ -54,7 +54,7 @@ func (l List[V]) Clear() { l.s.clear() }
 type Map[MK comparable, MV any] struct{ s slot[map[MK]MV] }
 
 // NewMap declares a map per key; call it in Open. Errors are collected in the Scope.
-func NewMap[MK comparable, MV any, K comparable](s Keyed[K], name string) Map[MK, MV] {
+func NewMap[MK comparable, MV any, K comparable](s Keyed[K], name string, ttl ...TTL) Map[MK, MV] {
 	sc := s.Scope()
 	key, err := KeyOf[MK]()
 	if err != nil {
@@ -66,7 +66,7 @@ func NewMap[MK comparable, MV any, K comparable](s Keyed[K], name string) Map[MK
 		sc.refuse(named(name, err))
 		return Map[MK, MV]{}
 	}
-	return Map[MK, MV]{s: newSingle[K, map[MK]MV](sc, name, kindMap, mapForm[MK, MV]{key: key, val: val})}
+	return Map[MK, MV]{s: newSlot[K, map[MK]MV](sc, name, kindMap, mapForm[MK, MV]{key: key, val: val}, ttl)}
 }
 
 // Get is the value of mk in the current key's map.

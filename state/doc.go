@@ -14,8 +14,8 @@
 //
 // The engine makes one [Scope] per task of a keyed operator with [NewScope]; it calls [Scope.Restore] once for each old
 // file whose key groups overlap, then the operator's Open, which declares the handles, then looks at [Scope.Err] and
-// [Scope.Unclaimed]. For each batch it hashes the keys ([Key.HashAll]), calls [Scope.Warm], and for each record
-// [Scope.SetKey] before the user's code runs.
+// [Scope.Unclaimed]. For each batch it hashes the keys ([Key.HashAll]), calls [Scope.Tick] with the time (it has done so once
+// before Restore too) and [Scope.Warm], and for each record [Scope.SetKey] before the user's code runs.
 //
 // At a barrier it calls [Scope.Capture], which only marks what there is; after each batch [Scope.Sweep] until that
 // reports done; then [Scope.Captured] gives a [Snapshot] that another goroutine writes ([Snapshot.WriteTo]) and releases.

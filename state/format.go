@@ -35,10 +35,12 @@ const (
 	kindList
 	kindPanes
 	kindTimers
+	kindReducing
+	kindAggregating
 )
 
 func (k kind) String() string {
-	names := [...]string{"?", "value", "map", "list", "panes", "timers"}
+	names := [...]string{"?", "value", "map", "list", "panes", "timers", "reducing", "aggregating"}
 	if int(k) >= len(names) {
 		k = 0
 	}
@@ -140,6 +142,7 @@ type section struct {
 	count  int
 	sum    uint64
 	data   []byte
+	ended  int64 // entries whose TTL ended up to then aren't restored; 0 = they have none
 }
 
 // fileIndex is what the index of a file says.

@@ -38,6 +38,7 @@ type desk[K comparable] struct {
 	restored  map[string]*restored
 	capturing bool
 	at        int // state that Sweep is at
+	mortals
 }
 
 // stored is a declared state without its types; a family and what belongs to it.
@@ -50,7 +51,10 @@ type stored interface {
 }
 
 // restored is what files had for one name.
-type restored struct{ sections []section }
+type restored struct {
+	sections []section
+	now      int64 // microseconds
+}
 
 // NewScope makes the state of a task that owns the key groups first to last, both inclusive, of groups in all.
 func NewScope[K comparable](key *Key[K], groups, first, last int) *Scope[K] {
@@ -229,7 +233,9 @@ func (s *Scope[K]) admit(name string) (r *restored, ok bool) {
 		return nil, false
 	}
 	s.names[name] = true
-	r = s.restored[name]
+	if r = s.restored[name]; r != nil {
+		r.now = s.clock.Load()
+	}
 	delete(s.restored, name)
 	return r, true
 }

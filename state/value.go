@@ -13,14 +13,15 @@ type slot[V any] interface {
 // NewValue declares a value per key; call it in Open. Errors are collected in the Scope.
 //
 //	sum := state.NewValue[int64](setup, "sum")
-func NewValue[V any, K comparable](s Keyed[K], name string) Value[V] {
+//	seen := state.NewValue[bool](setup, "seen", state.TTL{After: time.Hour})
+func NewValue[V any, K comparable](s Keyed[K], name string, ttl ...TTL) Value[V] {
 	sc := s.Scope()
 	codec, err := CodecOf[V]()
 	if err != nil {
 		sc.refuse(named(name, err))
 		return Value[V]{}
 	}
-	return Value[V]{s: newSingle(sc, name, kindValue, codec)}
+	return Value[V]{s: newSlot(sc, name, kindValue, codec, ttl)}
 }
 
 // Ref is the current key's value in place, made zero if there was none. The pointer is good until the next call of any
