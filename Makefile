@@ -11,7 +11,7 @@ service_packages := $(uses_services) | grep -v '/examples/'
 crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog; } | sort -u
 unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packages))
 
-.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests lint fmt accept ci
+.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests chaos leaks lint fmt accept ci
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -69,6 +69,13 @@ soak: ## SEEDS seeds of the simulation (default 10000), from FROM on (default 1)
 
 soak-tests: deps ## the long variants of the random and the crash tests
 	WEIRLINE_SOAK=1 go test -p 1 -timeout 180m ./...
+
+chaos: deps ## a job over a real topic is killed for MINUTES (default 5), then its sums are compared
+	go build -o bin/chaos ./internal/chaos
+	bin/chaos -minutes $(or $(MINUTES),5) $(ARGS)
+
+leaks: ## 1,000 restarts and a slow sink: goroutines, file handles and memory
+	@WEIRLINE_SOAK=1 go test -count=1 -v ./internal/leaks | grep -v '^=== '
 
 lint: ## formatting, vet here and for other systems, staticcheck, go.mod
 	@out=$$($(tool) gofumpt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }

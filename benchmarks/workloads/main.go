@@ -30,6 +30,7 @@ type options struct {
 	checkpoint  time.Duration
 	rate        float64
 	state       string
+	announce    bool
 	profile     string
 }
 
@@ -91,6 +92,7 @@ func parse(args []string) (name string, o options, err error) {
 	f.DurationVar(&o.checkpoint, "checkpoint", time.Second, "time between checkpoints, 0 = none; w1 has none")
 	f.Float64Var(&o.rate, "rate", 200_000, "records per second of w2lat")
 	f.StringVar(&o.state, "state", "", "new directory for the checkpoints (default a temporary one)")
+	f.BoolVar(&o.announce, "announce", false, "say on stderr when the first record has reached the sink")
 	f.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the run")
 	if err := f.Parse(args[2:]); err != nil {
 		return "", o, err

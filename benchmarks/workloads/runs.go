@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"sync"
 
 	"github.com/weirline/weirline/benchmarks/internal/load"
 	"github.com/weirline/weirline/connector/gen"
@@ -48,6 +51,10 @@ func throughput[E, T any](
 	w := load.NewWatch(o.records)
 	p := engine.New(config(o))
 	total := build(p, gen.Source[E]{Fill: load.Timing(w, fill), Count: o.records})
+	if o.announce {
+		var once sync.Once
+		total.First = func() { once.Do(func() { fmt.Fprintln(os.Stderr, firstOutput) }) }
+	}
 	if err := p.Run(ctx); err != nil {
 		return result{}, err
 	}
@@ -60,6 +67,9 @@ func throughput[E, T any](
 	r.check(count, sum, wantCount, wantSum)
 	return r, nil
 }
+
+// firstOutput is what -announce prints; who kills processes to see how long a restart takes waits for it.
+const firstOutput = "first output"
 
 func config(o options) engine.Config {
 	return engine.Config{Name: "workload", Dir: o.state, Parallelism: o.parallelism, CheckpointEvery: o.checkpoint}

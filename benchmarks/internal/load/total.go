@@ -12,6 +12,9 @@ import (
 
 // Total is a sink that keeps nothing but how many records came and a sum over them. Both are part of the checkpoints.
 type Total[T any] struct {
+	// First, if set before the run, is called by every task with the first records it gets.
+	First func()
+
 	of func(T) int64
 
 	mu    sync.Mutex
@@ -25,7 +28,7 @@ func NewTotal[T any](of func(T) int64) *Total[T] { return &Total[T]{of: of} }
 
 // Writer makes the part of one task; see [sink.Sink].
 func (t *Total[T]) Writer(context.Context, sink.Task) (sink.Writer[T], error) {
-	return &part[T]{all: t, of: t.of}, nil
+	return &part[T]{all: t, of: t.of, first: t.First}, nil
 }
 
 // Result is the number of records, the sum, and when the last task was done. Ask for it when the run is over.
@@ -40,11 +43,16 @@ type part[T any] struct {
 	_          [128]byte // no cache line is shared with another task's part
 	all        *Total[T]
 	of         func(T) int64
+	first      func() // nil once called
 	count, sum int64
 	_          [128]byte
 }
 
 func (p *part[T]) Write(_ context.Context, batch []T) error {
+	if p.first != nil {
+		p.first()
+		p.first = nil
+	}
 	of, sum := p.of, p.sum
 	for i := range batch {
 		sum += of(batch[i])
