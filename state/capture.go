@@ -7,6 +7,10 @@ import (
 
 // mark starts a capture of the table: nothing is copied yet, every page of a group that has entries becomes pending.
 func (t *table[K, V]) mark() {
+	if t.back != nil {
+		t.markBacked()
+		return
+	}
 	for g := range t.groups {
 		gr, sp := &t.groups[g], &t.spares[g]
 		if gr.n == 0 && len(sp.zero) == 0 {
@@ -25,6 +29,10 @@ func (t *table[K, V]) mark() {
 
 // unmark forgets a capture.
 func (t *table[K, V]) unmark() {
+	if t.back != nil {
+		t.unmarkBacked()
+		return
+	}
 	for g := range t.groups {
 		t.groups[g].pending = 0
 	}
@@ -37,6 +45,11 @@ func (t *table[K, V]) pages(g int) int {
 
 // touch copies a page unless that was done. Everything that may change a page calls it first while pages are pending.
 func (t *table[K, V]) touch(g int, page uint64) {
+	if t.back != nil {
+		t.fam.b.counters.hits++
+		t.dirty(g, page)
+		return
+	}
 	w, bit := &t.spares[g].seen[page>>6], uint64(1)<<(page&63)
 	if *w&bit == 0 {
 		*w |= bit
@@ -66,6 +79,9 @@ func (t *table[K, V]) copyRest(g int) {
 
 // sweepGroup copies pending pages of a group until the budget, in bytes, is used up; it returns what is left of it.
 func (t *table[K, V]) sweepGroup(g, budget int) int {
+	if t.back != nil {
+		return t.sweepBacked(g, budget)
+	}
 	gr, sp := &t.groups[g], &t.spares[g]
 	for w := range sp.seen {
 		for ^sp.seen[w] != 0 {

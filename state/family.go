@@ -41,6 +41,7 @@ type family[K comparable, V any] struct {
 	at     int            // where Sweep is: number of groups visited over all of marked
 	pool   pool[K, V]
 
+	*slow[V]                     // with a disk behind it, else nil
 	recycles bool                // panes: arrays are used again
 	free     [48][][]entry[K, V] // by log2 of the length, all zero
 	sizes    []uint8             // log2 of the array that a group of the last pane would have needed
@@ -96,7 +97,11 @@ func (f *family[K, V]) note(g, n int) {
 func (f *family[K, V]) sizeFor(g int) int { return 1 << f.sizes[g] }
 
 func (f *family[K, V]) capture() {
-	f.stage = f.pool.staging(f)
+	if f.slow != nil {
+		f.turn, f.err = f.turn^(dirtyA|dirtyB), nil
+	} else {
+		f.stage = f.pool.staging(f)
+	}
 	f.marked = append(f.marked[:0], f.tables()...)
 	f.at = 0
 	for _, t := range f.marked {
@@ -119,13 +124,12 @@ func (f *family[K, V]) sweep(budget int) int {
 }
 
 func (f *family[K, V]) abort() {
-	if f.stage == nil {
-		return
-	}
 	for _, t := range f.marked {
 		t.unmark()
 	}
-	f.pool.release(f.stage)
+	if f.stage != nil {
+		f.pool.release(f.stage)
+	}
 	f.end()
 }
 
@@ -133,6 +137,9 @@ func (f *family[K, V]) abort() {
 func (f *family[K, V]) take() part {
 	s := f.stage
 	f.end()
+	if f.slow != nil {
+		return &diskPart[K, V]{f: f, sigs: len(f.known.sigs), err: f.err}
+	}
 	return s
 }
 
@@ -202,6 +209,11 @@ func skipped[V any](codec Codec[V], src []byte) (rest []byte, err error) {
 
 // claim takes what was restored for this state.
 func (f *family[K, V]) claim(r *restored) error {
+	if f.slow != nil {
+		if err := f.attach(); err != nil {
+			return err
+		}
+	}
 	if r == nil {
 		return nil
 	}
@@ -218,8 +230,14 @@ func (f *family[K, V]) claim(r *restored) error {
 		if !ok {
 			return damaged("the signature %q can't be read", s.sig)
 		}
+		if f.slow != nil {
+			s.data = f.b.unspool(s)
+		}
 		if err := f.load(s, codec); err != nil {
 			return fault.Wrap(fault.DamagedEpoch, err, "load state %q, key group %d", f.name, s.group)
+		}
+		if f.slow != nil {
+			f.b.relieve()
 		}
 	}
 	return nil

@@ -52,6 +52,8 @@ type part interface {
 	describe() (name string, k kind, sig string)
 	write(w *fileWriter) error
 	release()
+	behind() bool   // it's on a disk
+	failure() error // of collecting it
 }
 
 // fileWriter writes a file front to back.
@@ -62,6 +64,7 @@ type fileWriter struct {
 	index    []byte
 	sections []byte // index entries of the state being written
 	count    int    // of them
+	view     View   // of the disk, if there is one
 }
 
 func header() []byte {
@@ -142,7 +145,8 @@ type section struct {
 	count  int
 	sum    uint64
 	data   []byte
-	ended  int64 // entries whose TTL ended up to then aren't restored; 0 = they have none
+	ended  int64  // entries whose TTL ended up to then aren't restored; 0 = they have none
+	spool  uint32 // where it waits on the disk
 }
 
 // fileIndex is what the index of a file says.

@@ -40,6 +40,8 @@ type world[K comparable] struct {
 	keys   []K
 	groups int
 	tasks  []*task[K]
+	disk   Backend // nil: all in memory
+	still  bool    // don't evict
 
 	sum    map[K]int64
 	person map[K]person
@@ -75,12 +77,16 @@ func seed(tb testing.TB) *rand.Rand {
 }
 
 func newWorld[K comparable](tb testing.TB, r *rand.Rand, keys []K, parallelism int) *world[K] {
+	return newWorldOn(tb, r, keys, parallelism, nil)
+}
+
+func newWorldOn[K comparable](tb testing.TB, r *rand.Rand, keys []K, parallelism int, disk Backend) *world[K] {
 	key, err := KeyOf[K]()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	w := &world[K]{
-		tb: tb, r: r, key: key, keys: keys, groups: testGroups,
+		tb: tb, r: r, key: key, keys: keys, groups: testGroups, disk: disk,
 		sum: map[K]int64{}, person: map[K]person{}, acc: map[K]acc{}, list: map[K][]string{}, dict: map[K]map[int32]string{},
 		panes: map[int64]map[K]benchAcc{}, accs: map[int64]map[K]acc{}, timers: map[K]map[int64]bool{},
 	}
@@ -90,10 +96,33 @@ func newWorld[K comparable](tb testing.TB, r *rand.Rand, keys []K, parallelism i
 
 // open makes the tasks of a parallelism, restored from files.
 func (w *world[K]) open(parallelism int, files [][]byte) []*task[K] {
+	return w.openOver(parallelism, files, func(sc *Scope[K]) error {
+		if w.disk == nil {
+			return nil
+		}
+		d, err := w.disk.Open(w.tb.TempDir())
+		if err != nil {
+			return err
+		}
+		w.tb.Cleanup(func() { closeDisk(w.tb, d) })
+		return sc.UseDisk(d)
+	})
+}
+
+func closeDisk(tb testing.TB, d Disk) {
+	if err := d.Close(); err != nil {
+		tb.Error(err)
+	}
+}
+
+func (w *world[K]) openOver(parallelism int, files [][]byte, under func(sc *Scope[K]) error) []*task[K] {
 	var tasks []*task[K]
 	for i := range parallelism {
 		first, last := Range(i, parallelism, w.groups)
 		sc := NewScope(w.key, w.groups, first, last)
+		if err := under(sc); err != nil {
+			w.tb.Fatal(err)
+		}
 		for _, f := range files {
 			if err := sc.Restore(bytes.NewReader(f), int64(len(f))); err != nil {
 				w.tb.Fatal(err)
@@ -128,6 +157,9 @@ func (w *world[K]) at(tasks []*task[K], k K) *task[K] {
 
 // step does one random thing to the tasks and to the model.
 func (w *world[K]) step() {
+	if w.disk != nil && !w.still && w.r.IntN(8) == 0 {
+		w.tasks[w.r.IntN(len(w.tasks))].sc.Warm(nil)
+	}
 	k := w.keys[w.r.IntN(len(w.keys))]
 	t, n := w.at(w.tasks, k), w.r.Int64N(100)
 	switch w.r.IntN(16) {

@@ -33,6 +33,7 @@ func NewPanes[A any, K comparable](s Keyed[K], name string) *Panes[K, A] {
 	}
 	f := newFamily[K, A](name, kindPanes, sc.keys, codec, sc.first, sc.last-sc.first+1)
 	f.recycles = true
+	f.behind(sc.back)
 	p := &Panes[K, A]{sc: sc, all: map[int64]*table[K, A]{}, family: f}
 	f.tables = p.tables
 	f.adopt = p.pane
@@ -67,7 +68,7 @@ func (p *Panes[K, A]) Len(start int64) int {
 // that group of the pane. f must not use these Panes; it may change *a. An error of f ends it, with the group as it was.
 func (p *Panes[K, A]) FireGroup(start int64, group int, f func(k K, a *A) error) error {
 	t := p.all[start]
-	if t == nil || t.live(group-p.first) == 0 {
+	if t == nil || t.blank(group-p.first) {
 		return nil
 	}
 	if err := t.each(group-p.first, f); err != nil {
@@ -84,10 +85,11 @@ func (p *Panes[K, A]) Drop(start int64) {
 		return
 	}
 	for g := range t.groups {
-		if t.live(g) > 0 {
+		if t.back != nil || t.live(g) > 0 {
 			t.clear(g)
 		}
 	}
+	p.dropped(t)
 	delete(p.all, start)
 	p.cache[uint64(start)*cacheMul>>cacheShift] = pane[K, A]{}
 	if p.last == t {

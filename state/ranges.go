@@ -161,12 +161,12 @@ func (p *Panes[K, A]) Find(start int64) *A {
 	if t == nil {
 		return nil
 	}
-	return t.find(p.sc.key, p.sc.hash, p.sc.group)
+	return t.find(p.sc.key, p.sc.hash, p.sc.group, true)
 }
 
 // clearGroup empties a group of a pane, if there is one.
 func (p *Panes[K, A]) clearGroup(start int64, group int) {
-	if t := p.all[start]; t != nil && t.live(group-p.first) > 0 {
+	if t := p.all[start]; t != nil && !t.blank(group-p.first) {
 		t.clear(group - p.first)
 	}
 }

@@ -33,7 +33,7 @@ func (r Reducing[V]) Add(v V) {
 // Get is the current key's value; ok is false if nothing was added. What it points to may be changed until the next call of
 // any handle; to keep it longer, copy it.
 func (r Reducing[V]) Get() (v V, ok bool) {
-	if p := r.s.find(); p != nil {
+	if p := r.s.peek(); p != nil {
 		return *p, true
 	}
 	return v, false

@@ -37,7 +37,8 @@ type desk[K comparable] struct {
 	errs      []error
 	restored  map[string]*restored
 	capturing bool
-	at        int // state that Sweep is at
+	at        int      // state that Sweep is at
+	back      *backing // nil: all is in memory
 	mortals
 }
 
@@ -90,13 +91,20 @@ func (s *Scope[K]) Unclaimed() []string {
 	for n := range s.restored {
 		names = append(names, n)
 	}
+	if s.back != nil {
+		names = append(names, s.back.unclaimed()...)
+	}
 	slices.Sort(names)
 	return names
 }
 
 // Warm loads what the records of a batch with these hashes will need first, so that cache misses overlap. It does
-// nothing for small tables. All hashes must belong to key groups owned.
+// nothing for small tables. All hashes must belong to key groups owned. With a disk behind the tables it evicts what is too
+// much for memory.
 func (s *Scope[K]) Warm(hs []uint64) {
+	if s.back != nil {
+		s.back.relieve()
+	}
 	for _, st := range s.states {
 		st.warm(hs, s.groups)
 	}
@@ -109,6 +117,9 @@ func (s *Scope[K]) Capture() {
 		panic("state: Capture while another one runs") // a broken engine
 	}
 	s.capturing, s.at = true, 0
+	if s.back != nil {
+		s.back.capture()
+	}
 	for _, st := range s.states {
 		st.capture()
 	}
@@ -137,6 +148,9 @@ func (s *Scope[K]) AbortCapture() {
 	for _, st := range s.states {
 		st.abort()
 	}
+	if s.back != nil {
+		s.back.endCapture()
+	}
 	s.capturing = false
 }
 
@@ -151,6 +165,9 @@ func (s *Scope[K]) Captured() *Snapshot {
 	for _, st := range s.states {
 		snap.parts = append(snap.parts, st.take())
 	}
+	if s.back != nil {
+		snap.hand = s.back.hand()
+	}
 	return snap
 }
 
@@ -158,17 +175,26 @@ func (s *Scope[K]) Captured() *Snapshot {
 type Snapshot struct {
 	groups, first, last int
 	parts               []part
+	hand                *handover // nil: all is in memory
+	linked              bool      // Checkpoint was called: what is on the disk isn't written
+	view                View
 }
 
 // WriteTo writes the snapshot as a file that [Scope.Restore] reads, and returns the number of bytes. It may be called
 // again after an error. An error of a codec is returned here too.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
-	f := &fileWriter{w: w}
+	if err := s.open(); err != nil {
+		return 0, err
+	}
+	f := &fileWriter{w: w, view: s.view}
 	f.index = appendNumbers(nil, s.groups, s.first, s.last+1)
 	if err := f.write(header()); err != nil {
 		return f.at, err
 	}
 	for _, p := range s.parts {
+		if s.linked && p.behind() {
+			continue
+		}
 		if err := f.part(p); err != nil {
 			return f.at, err
 		}
@@ -177,12 +203,19 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	return f.at, err
 }
 
-// Release gives the snapshot's memory back for the next capture. The snapshot is empty afterwards.
+// Release gives the snapshot's memory back for the next capture. The snapshot is empty afterwards. What was captured reaches
+// the disk, if there is one, also if it was never written.
 func (s *Snapshot) Release() {
 	for _, p := range s.parts {
 		p.release()
 	}
-	s.parts = nil
+	if s.hand != nil {
+		_ = s.hand.apply(nil) // the task hears of an error
+	}
+	if s.view != nil {
+		_ = s.view.Close() // it was only read
+	}
+	s.parts, s.view = nil, nil
 }
 
 // Restore reads the key groups owned from a file that a task of the same operator wrote, of which there may be several.
@@ -216,6 +249,11 @@ func (s *Scope[K]) Restore(r io.ReaderAt, size int64) error {
 		}
 		if xxhash.Sum64(sec.data) != sec.sum {
 			return damaged("key group %d of state %q has a bad checksum", sec.group, sec.name)
+		}
+		if s.back != nil && sec.kind != kindTimers {
+			if err := s.back.spool(&sec); err != nil {
+				return err
+			}
 		}
 		old.sections = append(old.sections, sec)
 	}

@@ -170,6 +170,9 @@ func cutRun(src []byte) (start int64, n int, rest []byte, err error) {
 	return start, int(u), rest, nil
 }
 
+func (s *staging[K, V]) behind() bool   { return false }
+func (s *staging[K, V]) failure() error { return s.err }
+
 func (s *staging[K, V]) release() { s.fam.pool.release(s) }
 
 // pool keeps the memory of captures for the next one. The lock is there because the goroutine that wrote a snapshot

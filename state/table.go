@@ -10,7 +10,7 @@ type entry[K comparable, V any] struct {
 type group[K comparable, V any] struct {
 	slots   []entry[K, V] // a power of two of them; the table's empty array at first
 	n       int           // entries in slots
-	pending int           // pages that the running capture has not copied yet; 0 when none runs
+	pending int           // pages that the running capture has not copied yet; 0 when none runs. 1 with a disk behind it
 }
 
 // spare is what an access seldom needs of a group.
@@ -26,9 +26,10 @@ type table[K comparable, V any] struct {
 	fam    *family[K, V]
 	groups []group[K, V]
 	spares []spare[K, V]
-	start  int64 // of the pane, 0 for others
-	shift  uint  // log2 of the slots of a page
-	warmed int   // keeps warm's loads alive
+	back   []shelf // with a disk behind it, else nil
+	start  int64   // of the pane, 0 for others
+	shift  uint    // log2 of the slots of a page
+	warmed int     // keeps warm's loads alive
 	_      [128]byte
 }
 
@@ -62,33 +63,55 @@ func newTable[K comparable, V any](f *family[K, V], start int64) *table[K, V] {
 	for i := range t.groups {
 		t.groups[i].slots = f.none
 	}
+	if f.slow != nil {
+		t.back = make([]shelf, f.count)
+		for g := range t.back {
+			t.groups[g].pending, t.back[g].complete = 1, true
+		}
+		t.shift = 0 // a page is a slot
+	}
 	return t
 }
 
-// find is the key's value in place, or nil. g counts from the first group owned.
-func (t *table[K, V]) find(k K, h uint64, g int) *V {
+// find is the key's value in place, or nil. g counts from the first group owned. With write it may be changed.
+func (t *table[K, V]) find(k K, h uint64, g int, write bool) *V {
 	var zero K
+	gr := &t.groups[g]
 	if k == zero {
 		if sp := &t.spares[g]; len(sp.zero) != 0 {
-			t.touchZero(g)
-			return &sp.zero[0].val
+			return t.found(g, uint64(len(gr.slots)), &sp.zero[0].val, write)
 		}
-		return nil
+		return t.absent(k, h, g, write)
 	}
-	gr := &t.groups[g]
 	mask := uint64(len(gr.slots) - 1)
 	for i := h & mask; ; i = (i + 1) & mask {
 		e := &gr.slots[i]
 		if e.key == k {
 			if gr.pending != 0 {
-				t.touch(g, i>>t.shift)
+				return t.found(g, i, &e.val, write)
 			}
 			return &e.val
 		}
 		if e.key == zero {
+			if gr.pending != 0 {
+				return t.absent(k, h, g, write)
+			}
 			return nil
 		}
 	}
+}
+
+// found does what a lookup in a group with pending pages takes before it hands the value out.
+func (t *table[K, V]) found(g int, slot uint64, v *V, write bool) *V {
+	if t.back != nil {
+		return t.hit(g, slot, v, write)
+	}
+	if write && slot == uint64(len(t.groups[g].slots)) {
+		t.touchZero(g)
+	} else if write {
+		t.touchSlot(g, slot)
+	}
+	return v
 }
 
 // ref is the key's value in place, made zero if there was none.
@@ -128,7 +151,9 @@ func bit(b bool) uint64 {
 // insert adds a key that isn't there; for the zero key also one that is.
 func (t *table[K, V]) insert(k K, h uint64, g int) *V {
 	var zero K
-	gr := &t.groups[g]
+	if t.back != nil {
+		return t.insertBacked(k, h, g)
+	}
 	if k == zero {
 		sp := &t.spares[g]
 		t.touchZero(g)
@@ -137,14 +162,8 @@ func (t *table[K, V]) insert(k K, h uint64, g int) *V {
 		}
 		return &sp.zero[0].val
 	}
-	if gr.n >= room(len(gr.slots)) {
-		t.grow(g)
-	}
-	mask := uint64(len(gr.slots) - 1)
-	i := h & mask
-	for gr.slots[i].key != zero {
-		i = (i + 1) & mask
-	}
+	i := t.free(h, g)
+	gr := &t.groups[g]
 	if gr.pending != 0 {
 		t.touch(g, i>>t.shift)
 	}
@@ -154,10 +173,27 @@ func (t *table[K, V]) insert(k K, h uint64, g int) *V {
 	return &e.val
 }
 
+// free is an empty slot for a key with this hash.
+func (t *table[K, V]) free(h uint64, g int) uint64 {
+	var zero K
+	gr := &t.groups[g]
+	if gr.n >= room(len(gr.slots)) {
+		t.grow(g)
+	}
+	mask := uint64(len(gr.slots) - 1)
+	i := h & mask
+	for gr.slots[i].key != zero {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
 // grow doubles a group's array, after copying what the running capture still needs of it.
 func (t *table[K, V]) grow(g int) {
 	gr := &t.groups[g]
-	t.copyRest(g)
+	if t.back == nil {
+		t.copyRest(g)
+	}
 	old := gr.slots
 	want := max(minSlots, 2*len(old))
 	if gr.n == 0 {
@@ -179,6 +215,10 @@ func (t *table[K, V]) reserve(g, n int) {
 
 // place makes to, which is all zero, the group's array and moves the entries of from to it.
 func (t *table[K, V]) place(g int, to, from []entry[K, V]) {
+	if t.back != nil {
+		t.placeBacked(g, to, from)
+		return
+	}
 	var zero K
 	mask := uint64(len(to) - 1)
 	for j := range from {
@@ -197,6 +237,9 @@ func (t *table[K, V]) place(g int, to, from []entry[K, V]) {
 
 // remove deletes a key and tells whether it was there. Entries behind it move up, so there are no tombstones.
 func (t *table[K, V]) remove(k K, h uint64, g int) bool {
+	if t.back != nil {
+		return t.removeBacked(k, h, g)
+	}
 	var zero K
 	gr := &t.groups[g]
 	if k == zero {
@@ -228,15 +271,27 @@ func (t *table[K, V]) remove(k K, h uint64, g int) bool {
 	return true
 }
 
-// live is the number of entries of a group.
+// live is the number of entries of a group in memory.
 func (t *table[K, V]) live(g int) int {
-	return t.groups[g].n + len(t.spares[g].zero)
+	n := t.groups[g].n + len(t.spares[g].zero)
+	if t.back != nil {
+		n -= t.back[g].deleted
+	}
+	return n
 }
 
-// total is the number of entries.
+// blank tells whether a group has no entries, in memory or on the disk.
+func (t *table[K, V]) blank(g int) bool {
+	return t.live(g) == 0 && (t.back == nil || t.back[g].complete)
+}
+
+// total is the number of entries. It reads what is on the disk only.
 func (t *table[K, V]) total() int {
 	n := 0
 	for g := range t.groups {
+		if t.back != nil {
+			t.fill(g, false)
+		}
 		n += t.live(g)
 	}
 	return n
@@ -244,6 +299,9 @@ func (t *table[K, V]) total() int {
 
 // each calls f for every entry of a group, in no order, after copying what the running capture needs of it.
 func (t *table[K, V]) each(g int, f func(k K, v *V) error) error {
+	if t.back != nil {
+		return t.eachBacked(g, f)
+	}
 	var zero K
 	t.copyRest(g)
 	for i := range t.spares[g].zero {
@@ -280,6 +338,9 @@ func (t *table[K, V]) keys(g int, f func(k K)) {
 func (t *table[K, V]) clear(g int) {
 	t.copyRest(g)
 	t.fam.note(g, t.groups[g].n)
+	if t.back != nil {
+		t.wipe(g)
+	}
 	if gr := &t.groups[g]; len(gr.slots) > 1 {
 		t.fam.recycle(gr.slots)
 		gr.slots, gr.n = t.fam.none, 0

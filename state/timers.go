@@ -54,7 +54,7 @@ func NewTimers[K comparable](s Keyed[K], name string) *Timers[K] {
 func (t *Timers[K]) Add(at int64) {
 	k := timerKey[K]{t.sc.key, at}
 	h := timerHash(t.sc.hash, at)
-	if t.t.find(k, h, t.sc.group) != nil {
+	if t.t.find(k, h, t.sc.group, false) != nil {
 		return
 	}
 	t.t.ref(k, h, t.sc.group)
@@ -105,7 +105,7 @@ func (t *Timers[K]) Pop(upTo int64, f func(k K, h uint64, at int64) error) error
 
 func (t *Timers[K]) isSet(e timer[K]) bool {
 	g := Group(e.h, int(t.sc.groups)) - t.sc.first
-	return t.t.find(timerKey[K]{e.k, e.at}, timerHash(e.h, e.at), g) != nil
+	return t.t.find(timerKey[K]{e.k, e.at}, timerHash(e.h, e.at), g, false) != nil
 }
 
 func (t *Timers[K]) warm([]uint64, uint64) {}

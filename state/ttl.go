@@ -79,6 +79,21 @@ func (s *timedSlot[K, V]) find() *V {
 	return &p.val
 }
 
+func (s *timedSlot[K, V]) peek() *V {
+	if s.onRead || !s.flat {
+		return s.find()
+	}
+	p := s.single.peek()
+	if p != nil && p.until <= s.clock.Load() {
+		s.single.clear()
+		p = nil
+	}
+	if p == nil {
+		return nil
+	}
+	return &p.val
+}
+
 // compact looks at some slots for values that have ended and removes them. A pass over all groups begins when a quarter of
 // the time to live has gone by since the last one began. It returns what is left of the budget, in slots.
 func (s *timedSlot[K, V]) compact(now int64, budget int) int {

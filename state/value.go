@@ -6,7 +6,8 @@ type Value[V any] struct{ s slot[V] }
 // slot is a single table with its key type erased: the current key's value.
 type slot[V any] interface {
 	ref() *V
-	find() *V
+	find() *V // it may be changed
+	peek() *V // it may be changed if the type isn't flat
 	clear()
 }
 
@@ -31,7 +32,7 @@ func (v Value[V]) Ref() *V { return v.s.ref() }
 // Get is the current key's value; ok is false if there is none. What it points to may be changed until the next call of
 // any handle; to keep it longer, copy it.
 func (v Value[V]) Get() (val V, ok bool) {
-	if p := v.s.find(); p != nil {
+	if p := v.s.peek(); p != nil {
 		return *p, true
 	}
 	return val, false
@@ -52,6 +53,7 @@ type single[K comparable, V any] struct {
 
 func newSingle[K comparable, V any](sc *Scope[K], name string, kd kind, codec Codec[V]) *single[K, V] {
 	f := newFamily[K, V](name, kd, sc.keys, codec, sc.first, sc.last-sc.first+1)
+	f.behind(sc.back)
 	t := newTable(f, 0)
 	all := []*table[K, V]{t}
 	f.tables = func() []*table[K, V] { return all }
@@ -67,7 +69,8 @@ func newSingle[K comparable, V any](sc *Scope[K], name string, kd kind, codec Co
 }
 
 func (s *single[K, V]) ref() *V  { return s.t.ref(s.sc.key, s.sc.hash, s.sc.group) }
-func (s *single[K, V]) find() *V { return s.t.find(s.sc.key, s.sc.hash, s.sc.group) }
+func (s *single[K, V]) find() *V { return s.t.find(s.sc.key, s.sc.hash, s.sc.group, true) }
+func (s *single[K, V]) peek() *V { return s.t.find(s.sc.key, s.sc.hash, s.sc.group, !s.flat) }
 func (s *single[K, V]) clear()   { s.t.remove(s.sc.key, s.sc.hash, s.sc.group) }
 
 func (s *single[K, V]) warm(hs []uint64, groups uint64) { s.warmOne(s.t, hs, groups) }

@@ -4,7 +4,7 @@ package state
 // group as it is. f must not use these Panes; it may change *a. An error of f ends it.
 func (p *Panes[K, A]) EachGroup(start int64, group int, f func(k K, a *A) error) error {
 	t := p.all[start]
-	if t == nil || t.live(group-p.first) == 0 {
+	if t == nil || t.blank(group-p.first) {
 		return nil
 	}
 	return t.each(group-p.first, f)

@@ -1,0 +1,350 @@
+package state
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/weirline/weirline/internal/fault"
+)
+
+// sorted is a Backend as simple as can be: a sorted slice.
+type sorted struct {
+	room int64
+	fail *failure
+}
+
+// failure makes a disk fail after some calls.
+type failure struct {
+	left int
+	on   bool
+}
+
+var errDisk = errors.New("planted")
+
+func (f *failure) hit() error {
+	if f == nil || !f.on {
+		return nil
+	}
+	if f.left--; f.left > 0 {
+		return nil
+	}
+	return errDisk
+}
+
+type pair struct{ K, V []byte }
+
+type plainDisk struct {
+	sorted
+	mu  sync.Mutex
+	all []pair
+}
+
+func (p sorted) Name() string { return "sorted" }
+func (p sorted) Dir() string  { return "" }
+
+func (p sorted) Open(dir string) (Disk, error) {
+	d := &plainDisk{sorted: p}
+	b, err := os.ReadFile(filepath.Join(dir, "all"))
+	if errors.Is(err, os.ErrNotExist) {
+		return d, nil
+	}
+	if err == nil {
+		err = gob.NewDecoder(bytes.NewReader(b)).Decode(&d.all)
+	}
+	return d, err
+}
+
+func (d *plainDisk) find(k []byte) (int, bool) {
+	return slices.BinarySearchFunc(d.all, k, func(p pair, k []byte) int { return bytes.Compare(p.K, k) })
+}
+
+func (d *plainDisk) Get(key, dst []byte) ([]byte, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.fail.hit(); err != nil {
+		return nil, false, err
+	}
+	if i, ok := d.find(key); ok {
+		return append(dst, d.all[i].V...), true, nil
+	}
+	return dst, false, nil
+}
+
+func (d *plainDisk) Scan(from, to []byte, f func(key, value []byte) bool) error {
+	d.mu.Lock()
+	all := slices.Clone(d.all)
+	i, _ := d.find(from)
+	err := d.fail.hit()
+	d.mu.Unlock()
+	for ; err == nil && i < len(all) && bytes.Compare(all[i].K, to) < 0; i++ {
+		if !f(bytes.Clone(all[i].K), bytes.Clone(all[i].V)) {
+			break
+		}
+	}
+	return err
+}
+
+func (d *plainDisk) Snapshot() (View, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &plainDisk{all: slices.Clone(d.all)}, d.fail.hit()
+}
+
+func (d *plainDisk) Checkpoint(dir string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var b bytes.Buffer
+	if err := errors.Join(d.fail.hit(), gob.NewEncoder(&b).Encode(d.all), os.Mkdir(dir, 0o755)); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "all"), b.Bytes(), 0o644)
+}
+
+func (d *plainDisk) Size() int64  { return 0 }
+func (d *plainDisk) Room() int64  { return d.room }
+func (d *plainDisk) Close() error { return nil }
+func (d *plainDisk) Batch() Batch { return &plainBatch{d: d} }
+
+type plainBatch struct {
+	d     *plainDisk
+	todo  []func()
+	size  int
+	ended bool
+}
+
+func (b *plainBatch) add(n int, f func()) error {
+	if b.ended {
+		return errors.New("the batch has ended")
+	}
+	b.size += n
+	b.todo = append(b.todo, f)
+	return nil
+}
+
+func (b *plainBatch) Set(k, v []byte) error {
+	d, k, v := b.d, bytes.Clone(k), bytes.Clone(v)
+	return b.add(len(k)+len(v), func() {
+		i, ok := d.find(k)
+		if !ok {
+			d.all = slices.Insert(d.all, i, pair{})
+		}
+		d.all[i] = pair{k, v}
+	})
+}
+
+func (b *plainBatch) Delete(k []byte) error {
+	d, k := b.d, bytes.Clone(k)
+	return b.add(len(k), func() {
+		if i, ok := d.find(k); ok {
+			d.all = slices.Delete(d.all, i, i+1)
+		}
+	})
+}
+
+func (b *plainBatch) DeleteRange(from, to []byte) error {
+	d, from, to := b.d, bytes.Clone(from), bytes.Clone(to)
+	return b.add(len(from), func() {
+		i, _ := d.find(from)
+		j, _ := d.find(to)
+		if i < j {
+			d.all = slices.Delete(d.all, i, j)
+		}
+	})
+}
+
+func (b *plainBatch) Size() int { return b.size }
+
+func (b *plainBatch) Commit() error {
+	b.d.mu.Lock()
+	defer b.d.mu.Unlock()
+	if err := b.d.fail.hit(); err != nil || b.ended {
+		return errors.Join(err, b.add(0, nil))
+	}
+	b.ended = true
+	for _, f := range b.todo {
+		f()
+	}
+	return nil
+}
+
+func (b *plainBatch) Discard() { b.ended = true }
+
+// diskRooms are sizes of the cache: nothing fits, some does, all does.
+var diskRooms = []int64{1, 3000, 20_000, 1 << 30}
+
+// With a disk behind the tables a snapshot is the state at the capture too, in both forms, at any parallelism.
+func TestDiskSnapshotIsTheStateAtCapture(t *testing.T) {
+	t.Run("int64", func(t *testing.T) { diskTest(t, intKeys(300)) })
+	t.Run("string", func(t *testing.T) { diskTest(t, stringKeys(300)) })
+	t.Run("struct", func(t *testing.T) { diskTest(t, structKeys(300)) })
+}
+
+func diskTest[K comparable](t *testing.T, keys []K) {
+	r := seed(t)
+	for range 3 {
+		disk := sorted{room: diskRooms[r.IntN(len(diskRooms))]}
+		w := newWorldOn(t, r, keys[:1+r.IntN(len(keys))], 1+r.IntN(4), disk)
+		for range 8 {
+			diskRound(t, r, w)
+		}
+		diff(t, w.got(w.tasks), w.want())
+	}
+}
+
+// diskRound is round over a disk; a capture is written as a file, or linked, or given up, or forgotten by its writer.
+func diskRound[K comparable](t *testing.T, r *rand.Rand, w *world[K]) {
+	for range r.IntN(3000) {
+		w.step()
+	}
+	want := w.want()
+	for _, task := range w.tasks {
+		task.sc.Capture()
+	}
+	steps, every, budget := r.IntN(2000), 1+r.IntN(50), 1+r.IntN(1<<r.IntN(14))
+	for i := range steps {
+		w.step()
+		if i%every == 0 {
+			w.tasks[r.IntN(len(w.tasks))].sc.Sweep(budget)
+		}
+	}
+	switch r.IntN(6) {
+	case 0:
+		for _, task := range w.tasks {
+			task.sc.AbortCapture()
+		}
+	case 1:
+		for _, task := range w.tasks {
+			task.sc.Captured().Release()
+		}
+	case 2:
+		other := w.open(1+r.IntN(testGroups), capturedFiles(t, w.tasks))
+		diff(t, w.got(other), want)
+	case 3: // the job changes its backend
+		memory := *w
+		memory.disk = nil
+		diff(t, w.got(memory.open(1+r.IntN(testGroups), capturedFiles(t, w.tasks))), want)
+	default:
+		l := linkAll(t, r, w)
+		diff(t, w.got(openLinks(t, w, l, 1+r.IntN(testGroups))), want)
+		if len(w.tasks) == 1 || r.IntN(2) == 0 {
+			diff(t, w.got(openLinks(t, w, l, len(w.tasks))), want)
+		}
+	}
+}
+
+// links is a checkpoint as files of the backend.
+type links struct {
+	dirs   []string
+	timers [][]byte
+}
+
+// linkAll checkpoints all tasks, which go on while it's written.
+func linkAll[K comparable](t *testing.T, r *rand.Rand, w *world[K]) links {
+	var l links
+	for _, task := range w.tasks {
+		s := task.sc.Captured()
+		w.still = true // the task would wait for us
+		for range r.IntN(200) {
+			w.step()
+		}
+		w.still = false
+		dir := filepath.Join(t.TempDir(), "files")
+		if err := s.Checkpoint(dir); err != nil {
+			t.Fatal(err)
+		}
+		for range r.IntN(200) {
+			w.step()
+		}
+		var b bytes.Buffer
+		if _, err := s.WriteTo(&b); err != nil {
+			t.Fatal(err)
+		}
+		s.Release()
+		l.dirs, l.timers = append(l.dirs, dir), append(l.timers, b.Bytes())
+	}
+	return l
+}
+
+// openLinks makes tasks from the files: one old task's disk is used as it is, the others are copied from.
+func openLinks[K comparable](t *testing.T, w *world[K], l links, parallelism int) []*task[K] {
+	return w.openOver(parallelism, l.timers, func(sc *Scope[K]) error {
+		first, last := sc.Groups()
+		var used []Disk
+		for i, dir := range l.dirs {
+			lo, hi := Range(i, len(l.dirs), w.groups)
+			if hi < first || lo > last {
+				continue
+			}
+			d, err := w.disk.Open(linked(t, dir))
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { closeDisk(t, d) })
+			used = append(used, d)
+		}
+		if len(used) == 0 {
+			return nil // there are no groups
+		}
+		base := w.r.IntN(len(used))
+		if err := sc.UseDisk(used[base]); err != nil {
+			return err
+		}
+		for i, d := range used {
+			if i != base {
+				if err := sc.Import(d); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// linked is a directory with links to the files of another.
+func linked(t testing.TB, dir string) string {
+	to := t.TempDir()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.Link(filepath.Join(dir, f.Name()), filepath.Join(to, f.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return to
+}
+
+// A disk that fails makes the task fail with an error that says so.
+func TestFailingDisk(t *testing.T) {
+	r := seed(t)
+	fail := &failure{left: 1 + r.IntN(400)}
+	w := newWorldOn(t, r, intKeys(200), 1, sorted{room: 1000, fail: fail})
+	fail.on = true
+	err := func() (err error) {
+		defer func() { err, _ = recover().(error) }()
+		for range 20 {
+			for range 300 {
+				w.step()
+			}
+			w.tasks[0].sc.Capture()
+			s := w.tasks[0].sc.Captured()
+			if _, err := s.WriteTo(io.Discard); err != nil && !errors.Is(err, errDisk) {
+				t.Errorf("the writer got %v", err)
+			}
+			s.Release()
+		}
+		return nil
+	}()
+	if !errors.Is(err, errDisk) || fault.CodeOf(err) != fault.StateDir.ID {
+		t.Errorf("the task failed with %v", err)
+	}
+}
