@@ -123,10 +123,11 @@ func (b *Broadcast[K, V]) read(name string, part []byte) (map[K]V, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !strings.HasPrefix(sig, broadcastForm) || !compatible(sig, b.signature()) {
+	was, ok := strings.CutPrefix(sig, broadcastForm)
+	if !ok || !compatible(was, strings.TrimPrefix(b.signature(), broadcastForm)) {
 		return nil, fault.New(fault.BadState, "broadcast state %q is declared as %s but was stored as %s", name, b.signature(), sig)
 	}
-	_, was, _ := strings.Cut(sig, " -> ")
+	_, was, _ = cutKey(was)
 	codec, ok := b.codec.reading(was)
 	if !ok {
 		return nil, damaged("the signature %q can't be read", sig)

@@ -111,10 +111,10 @@ func structFields(t reflect.Type) []field {
 			all = append(all, field{path: f.Name, hidden: "tagged " + tag})
 			continue
 		case !f.IsExported():
-			all = append(all, field{path: f.Name, hidden: "unexported"})
+			all = append(all, field{path: f.Name, typ: f.Type, hidden: "unexported"})
 			continue
 		case tag == "-":
-			all = append(all, field{path: f.Name, hidden: `tagged "-"`})
+			all = append(all, field{path: f.Name, typ: f.Type, hidden: `tagged "-"`})
 			continue
 		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct && !hasOwnCodec(f.Type):
 			for _, in := range structFields(f.Type) {
@@ -220,6 +220,28 @@ func shapeOf(t reflect.Type) string {
 		for _, f := range structFields(t) {
 			if f.hidden == "" {
 				parts = append(parts, quoteName(f.name)+" "+shapeOf(f.typ))
+			}
+		}
+		return "struct{" + strings.Join(parts, ",") + "}"
+	}
+	return t.Kind().String()
+}
+
+// keyShape writes the shape of a key that was checked: all its parts in the order of its byte form, for which methods and
+// tags don't count.
+func keyShape(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Array:
+		return fmt.Sprintf("[%d]%s", t.Len(), keyShape(t.Elem()))
+	case reflect.Struct:
+		var parts []string
+		for _, f := range structFields(t) {
+			switch {
+			case f.typ == nil: // a name of "_"
+			case f.hidden != "":
+				parts = append(parts, quoteName(f.path)+" "+keyShape(f.typ))
+			default:
+				parts = append(parts, quoteName(f.name)+" "+keyShape(f.typ))
 			}
 		}
 		return "struct{" + strings.Join(parts, ",") + "}"

@@ -160,7 +160,10 @@ func (c mapForm[K, V]) Signature() string {
 }
 
 func (c mapForm[K, V]) reading(was string) (Codec[map[K]V], bool) {
-	_, was, _ = strings.Cut(was, ")")
+	_, was, ok := cutMap(strings.TrimPrefix(was, "map("))
+	if !ok {
+		return nil, false
+	}
 	val, ok := c.val.reading(was)
 	return mapForm[K, V]{key: c.key, val: val}, ok
 }
@@ -169,6 +172,9 @@ func (c mapForm[K, V]) Append(dst []byte, v *map[K]V) ([]byte, error) {
 	dst = binary.AppendUvarint(dst, uint64(len(*v)))
 	var err error
 	for k, val := range *v {
+		if !c.key.Valid(k) {
+			return dst, fmt.Errorf("encode a map: %w: it could not be found again", errNaN)
+		}
 		if dst, err = c.val.Append(c.key.AppendBytes(dst, k), &val); err != nil {
 			return dst, err
 		}

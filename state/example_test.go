@@ -1,6 +1,7 @@
 package state_test
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -78,4 +79,33 @@ func ExampleTTL() {
 	// Output:
 	// true true
 	// false false
+}
+
+func ExampleInspect() {
+	setup := scope()
+	sum := state.NewValue[int64](setup, "sum")
+	current(setup, "a")
+	sum.Set(5)
+	var file bytes.Buffer
+	setup.Capture()
+	snap := setup.Captured()
+	if _, err := snap.WriteTo(&file); err != nil {
+		fmt.Println(err)
+	}
+	snap.Release()
+
+	in, err := state.Inspect(bytes.NewReader(file.Bytes()), int64(file.Len()))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, st := range in.States {
+		fmt.Println(st.Name, st.Kind, st.Signature, st.Entries)
+		for e, err := range in.Entries(st.Name) {
+			fmt.Printf("%s %s %v\n", e.Key, e.Value, err)
+		}
+	}
+	// Output:
+	// sum value string -> fixed:int64 1
+	// "a" 5 <nil>
 }

@@ -222,7 +222,7 @@ func (f *family[K, V]) claim(r *restored) error {
 			return fault.New(fault.BadState, "state %q is declared as %s %s but was stored as %s %s",
 				f.name, f.kind, f.signature(), s.kind, s.sig)
 		}
-		_, was, _ := strings.Cut(s.sig, " -> ")
+		_, was, _ := cutKey(s.sig)
 		if strings.HasPrefix(was, ttlForm) {
 			s.ended = r.now
 		}

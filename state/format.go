@@ -138,6 +138,7 @@ type section struct {
 	name   string
 	kind   kind
 	sig    string
+	state  int // its number in the file
 	groups int // of the job
 	group  int
 	off    int64
@@ -152,6 +153,9 @@ type section struct {
 // fileIndex is what the index of a file says.
 type fileIndex struct {
 	groups   int
+	first    int // of the task that wrote it
+	last     int
+	states   []section // name, kind and signature of each, in order
 	names    []string
 	sections []section
 }
@@ -240,11 +244,12 @@ func (r *indexReader) fixed(n int) []byte {
 func parseIndex(index []byte, end uint64) (*fileIndex, error) {
 	r := indexReader{src: index}
 	f := &fileIndex{groups: r.number(math.MaxInt32)}
-	r.number(math.MaxInt32)
-	r.number(math.MaxInt32)
+	f.first = r.number(math.MaxInt32)
+	f.last = r.number(math.MaxInt32) - 1
 	for len(r.src) > 0 && !r.bad {
 		s := section{name: r.text(), kind: kind(r.fixed(1)[0]), sig: r.text(), groups: f.groups}
-		f.names = append(f.names, s.name)
+		s.state = len(f.states)
+		f.names, f.states = append(f.names, s.name), append(f.states, s)
 		for range r.number(uint64(len(r.src))) {
 			s.group = r.number(uint64(max(0, f.groups-1)))
 			s.off = int64(r.number(end))

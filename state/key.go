@@ -32,7 +32,7 @@ func KeyOf[K comparable]() (*Key[K], error) {
 	if err := b.add(t, 0, rootName(t)); err != nil {
 		return nil, err
 	}
-	c := &Key[K]{ops: b.ops, sig: shapeOf(t)}
+	c := &Key[K]{ops: b.ops, sig: keyShape(t)}
 	for _, op := range b.ops {
 		c.strings = c.strings || op.kind == keyString
 		c.floats = c.floats || op.kind == keyFloat32 || op.kind == keyFloat64
