@@ -54,9 +54,9 @@ func (d *decoder) cbor(depth int) {
 		})
 		d.write("]")
 	case cborMap:
-		var pairs []pair
+		var pairs []decoded
 		d.items(info, arg, func(int) {
-			pairs = append(pairs, pair{d.aside(func() { d.cbor(depth + 1) }), d.aside(func() { d.cbor(depth + 1) })})
+			pairs = append(pairs, decoded{d.aside(func() { d.cbor(depth + 1) }), d.aside(func() { d.cbor(depth + 1) })})
 		})
 		d.object(pairs)
 	case cborTag:

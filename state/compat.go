@@ -13,7 +13,6 @@ func compatible(was, is string) bool {
 	if ok1 && ok2 {
 		return wasKey == isKey && compatible(wasVal, isVal)
 	}
-	was, is = strings.TrimPrefix(was, ttlForm), strings.TrimPrefix(is, ttlForm)
 	for {
 		a, okA := strings.CutPrefix(was, "list:")
 		b, okB := strings.CutPrefix(is, "list:")

@@ -163,9 +163,9 @@ func (d *decoder) list(open, end byte, item func()) {
 
 // dict writes a map form as an object.
 func (d *decoder) dict(f *form) {
-	var pairs []pair
+	var pairs []decoded
 	for range d.count() {
-		p := pair{key: d.aside(func() { d.plain(f.key) }), val: d.aside(func() { d.form(f.elem) })}
+		p := decoded{key: d.aside(func() { d.plain(f.key) }), val: d.aside(func() { d.form(f.elem) })}
 		if pairs = append(pairs, p); d.err != nil {
 			return
 		}
@@ -173,8 +173,8 @@ func (d *decoder) dict(f *form) {
 	d.object(pairs)
 }
 
-// pair is a key and a value of an object, both as JSON.
-type pair struct{ key, val []byte }
+// decoded is a key and a value of an object, both as JSON.
+type decoded struct{ key, val []byte }
 
 // aside gives what f writes, without adding it to what is written.
 func (d *decoder) aside(f func()) []byte {
@@ -186,8 +186,8 @@ func (d *decoder) aside(f func()) []byte {
 }
 
 // object writes pairs sorted by key. Keys that aren't strings are put into one.
-func (d *decoder) object(pairs []pair) {
-	slices.SortStableFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key, b.key) })
+func (d *decoder) object(pairs []decoded) {
+	slices.SortStableFunc(pairs, func(a, b decoded) int { return bytes.Compare(a.key, b.key) })
 	d.write("{")
 	for i, p := range pairs {
 		if i > 0 {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/bits"
 	"reflect"
-	"strings"
 	"unsafe"
 
 	"github.com/weirline/weirline/internal/fault"
@@ -28,7 +27,6 @@ type family[K comparable, V any] struct {
 	count int // number of them
 	keys  keyer[K]
 	codec Codec[V]
-	over  func(v *V) bool // the value's TTL has ended; nil without one
 	flat  bool
 	shift uint
 	none  []entry[K, V] // the array of all empty groups: one empty slot, never written
@@ -52,9 +50,6 @@ const pageBytes = 1 << 10
 func newFamily[K comparable, V any](name string, kd kind, keys keyer[K], codec Codec[V], first, count int) *family[K, V] {
 	f := &family[K, V]{name: name, kind: kd, first: first, count: count, keys: keys, codec: codec}
 	f.flat = IsFlat(reflect.TypeFor[V]())
-	if c, ok := codec.(interface{ over(*V) bool }); ok {
-		f.over = c.over
-	}
 	f.none = make([]entry[K, V], 1)
 	f.sizes = make([]uint8, count)
 	if size := int(unsafe.Sizeof(f.none[0])); f.flat && size > 0 && size < pageBytes {
@@ -187,11 +182,6 @@ func (f *family[K, V]) loadEntry(t *table[K, V], s section, codec Codec[V], src 
 	if g := Group(f.keys.routeHash(k), s.groups); g != s.group {
 		return nil, fmt.Errorf("a key of group %d in group %d", g, s.group)
 	}
-	if s.ended > 0 {
-		if until, _, err := cutUntil(src); err != nil || until <= s.ended {
-			return skipped(codec, src)
-		}
-	}
 	h := f.keys.slotHash(k)
 	before := t.live(s.group - f.first)
 	v := t.ref(k, h, s.group-f.first)
@@ -199,12 +189,6 @@ func (f *family[K, V]) loadEntry(t *table[K, V], s section, codec Codec[V], src 
 		return nil, fmt.Errorf("a key twice in group %d", s.group)
 	}
 	return codec.Decode(src, v)
-}
-
-// skipped reads past a value.
-func skipped[V any](codec Codec[V], src []byte) (rest []byte, err error) {
-	var gone V
-	return codec.Decode(src, &gone)
 }
 
 // claim takes what was restored for this state.
@@ -223,10 +207,7 @@ func (f *family[K, V]) claim(r *restored) error {
 				f.name, f.kind, f.signature(), s.kind, s.sig)
 		}
 		_, was, _ := cutKey(s.sig)
-		if strings.HasPrefix(was, ttlForm) {
-			s.ended = r.now
-		}
-		codec, ok := readerFor(f.codec, was)
+		codec, ok := f.codec.reading(was)
 		if !ok {
 			return damaged("the signature %q can't be read", s.sig)
 		}

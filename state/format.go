@@ -146,7 +146,6 @@ type section struct {
 	count  int
 	sum    uint64
 	data   []byte
-	ended  int64  // entries whose TTL ended up to then aren't restored; 0 = they have none
 	spool  uint32 // where it waits on the disk
 }
 

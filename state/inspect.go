@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -45,12 +46,11 @@ type GroupInfo struct {
 // strings of base64, and so are byte slices and arrays; NaN and infinities are strings; times are RFC 3339. Structs are
 // objects in the order of their fields, or sorted by name where they are stored as CBOR; maps are sorted by key.
 type Entry struct {
-	Group   int             `json:"group"`
-	Key     json.RawMessage `json:"key,omitempty"`     // nil for the items of lists
-	Window  *Moment         `json:"window,omitempty"`  // start of the pane
-	At      *Moment         `json:"at,omitempty"`      // of a timer
-	Expires *Moment         `json:"expires,omitempty"` // end of its TTL
-	Value   json.RawMessage `json:"value,omitempty"`   // nil for timers
+	Group  int             `json:"group"`
+	Key    json.RawMessage `json:"key,omitempty"`    // nil for the items of lists
+	Window *Moment         `json:"window,omitempty"` // start of the pane
+	At     *Moment         `json:"at,omitempty"`     // of a timer
+	Value  json.RawMessage `json:"value,omitempty"`  // nil for timers
 }
 
 // Moment is microseconds since 1970 UTC. As JSON it's a time of RFC 3339, or the number if the year has more than four
@@ -159,9 +159,6 @@ func (d *decoder) entry(e *Entry, key *shape, timer bool, val *form) {
 	if timer {
 		e.At = d.moment()
 	}
-	if val.ttl {
-		e.Expires = d.moment()
-	}
 	if val.kind != "none" {
 		d.form(val)
 		e.Value = d.take()
@@ -169,11 +166,12 @@ func (d *decoder) entry(e *Entry, key *shape, timer bool, val *form) {
 }
 
 func (d *decoder) moment() *Moment {
-	at, rest, err := cutUntil(d.src)
-	if err != nil {
+	if len(d.src) < 8 {
 		d.fail(errShort)
+		return new(Moment)
 	}
-	d.src = rest
+	at := int64(binary.LittleEndian.Uint64(d.src))
+	d.src = d.src[8:]
 	return new(Moment(at))
 }
 

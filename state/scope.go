@@ -52,10 +52,7 @@ type stored interface {
 }
 
 // restored is what files had for one name.
-type restored struct {
-	sections []section
-	now      int64 // microseconds
-}
+type restored struct{ sections []section }
 
 // NewScope makes the state of a task that owns the key groups first to last, both inclusive, of groups in all.
 func NewScope[K comparable](key *Key[K], groups, first, last int) *Scope[K] {
@@ -271,9 +268,7 @@ func (s *Scope[K]) admit(name string) (r *restored, ok bool) {
 		return nil, false
 	}
 	s.names[name] = true
-	if r = s.restored[name]; r != nil {
-		r.now = s.clock.Load()
-	}
+	r = s.restored[name]
 	delete(s.restored, name)
 	return r, true
 }

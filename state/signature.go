@@ -8,12 +8,11 @@ import (
 // A signature says how keys and values are stored:
 //
 //	state    key " -> " form            key is the shape of the key's parts, with "@int64" behind it for timers
-//	form     ["ttl:"] kind              values behind the time at which they end
-//	kind     "fixed:" shape             the parts one after the other
+//	form     "fixed:" shape             the parts one after the other
 //	         "cbor:" shape              a length and CBOR
 //	         "binary:" type             a length and what the type's MarshalBinary gave
-//	         "list:" kind               a count and the items
-//	         "map(" key ")" kind        a count and the pairs
+//	         "list:" form               a count and the items
+//	         "map(" key ")" form        a count and the pairs
 //	         "none"                     nothing
 //	shape    a basic kind, "[]" shape, "[3]" shape, "*" shape, "map[" shape "]" shape, "struct{" name " " shape "," ... "}",
 //	         "own(" type ")", "time"
@@ -21,7 +20,6 @@ import (
 // form is a parsed form.
 type form struct {
 	kind  string // "fixed", "cbor", "binary", "list", "map", "none"
-	ttl   bool
 	key   *shape // of a map
 	elem  *form  // of a list or map
 	shape *shape // of fixed and cbor
@@ -71,14 +69,6 @@ func parseFormAt(src string, depth int) *form {
 	if src == "none" {
 		return &form{kind: src}
 	}
-	if inner, ok := strings.CutPrefix(src, ttlForm); ok {
-		f := parseFormAt(inner, depth+1)
-		if f == nil || f.ttl {
-			return nil
-		}
-		f.ttl = true
-		return f
-	}
 	if inner, ok := strings.CutPrefix(src, "map("); ok {
 		key, val, ok := cutMap(inner)
 		if !ok {
@@ -106,7 +96,7 @@ func parseFormAt(src string, depth int) *form {
 }
 
 func withElem(f *form, src string, depth int) *form {
-	if f.elem = parseFormAt(src, depth+1); f.elem == nil || f.elem.ttl {
+	if f.elem = parseFormAt(src, depth+1); f.elem == nil {
 		return nil
 	}
 	return f

@@ -44,7 +44,7 @@ func (f *family[K, V]) attach() error {
 	f.known = k
 	for _, s := range k.sigs {
 		_, was, _ := strings.Cut(s, " -> ")
-		codec, ok := readerFor(f.codec, was)
+		codec, ok := f.codec.reading(was)
 		if !ok {
 			return damaged("the signature %q can't be read", s)
 		}

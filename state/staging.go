@@ -47,10 +47,7 @@ func (s *staging[K, V]) add(f *family[K, V], start int64, g int, page []entry[K,
 	}
 	cost := 0
 	for i := range page {
-		if cost++; f.over != nil && f.over(&page[i].val) {
-			continue
-		}
-		if zero || page[i].key != f.none[0].key {
+		if cost++; zero || page[i].key != f.none[0].key {
 			cost += s.addEncoded(f, ref, &page[i])
 		}
 	}
@@ -141,7 +138,7 @@ func (s *staging[K, V]) appendRun(w *fileWriter, i int) (n, next int, err error)
 		}
 		page := s.pages[r.chunk][r.off : r.off+r.n]
 		for j := range page {
-			if e := &page[j]; (r.zero || e.key != s.fam.none[0].key) && (s.fam.over == nil || !s.fam.over(&e.val)) {
+			if e := &page[j]; r.zero || e.key != s.fam.none[0].key {
 				if w.buf, err = s.fam.appendEntry(w.buf, e); err != nil {
 					return 0, 0, err
 				}
