@@ -21,6 +21,7 @@ type part struct {
 	handles   func() []sink.Handle
 	completed func(epoch uint64)
 	freed     func(sink.Slot)
+	declined  func() error // an epoch that was asked for failed
 }
 
 // scope is keyed state without its types.
@@ -245,6 +246,18 @@ func (t *task) abort(epoch uint64) {
 		t.in.unblockAll()
 		t.aligning, t.arrived = 0, 0
 	}
+}
+
+// declined is told that an epoch failed for a reason that a restart may mend.
+func (t *task) declined() error {
+	for _, p := range t.parts {
+		if p.declined != nil {
+			if err := p.declined(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // complete is told that an epoch is durable.

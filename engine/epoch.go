@@ -255,6 +255,12 @@ func (c *coord) resumeSwitches(epoch uint64) error {
 // failEpoch gives up the epoch in hand: as if it had never begun.
 func (c *coord) failEpoch(cause error) error {
 	id := c.abandon()
+	for _, t := range c.tasks {
+		if fault.CodeOf(cause) == fault.StoreFull.ID {
+			break // a restart would not help
+		}
+		t.in.tell(func(t *task) error { return t.declined() })
+	}
 	c.retryAt = time.Now().Add(retryPause(c.failures))
 	return c.countFailure(cause, id)
 }

@@ -29,6 +29,7 @@ func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
 		n := &txNode[T]{t: b.t, op: v.name, w: w, bad: bad, slots: b.t.job.slotsOf(v, b.t.index)}
 		part := b.t.addPart(v.name)
 		part.prepare, part.handles, part.completed, part.freed = n.prepare, n.report, n.completed, n.freed
+		part.declined = n.declined
 		b.t.gates = append(b.t.gates, n.room)
 		b.t.closers = append(b.t.closers, w.Close)
 		return guard[T](b, v, n), nil
@@ -115,6 +116,15 @@ func (n *txNode[T]) completed(epoch uint64) {
 		}
 	}
 	n.sent, n.asked = kept, false
+}
+
+// declined fails the task if every slot waits for an epoch and none completes: a restart gives the transactions up, which
+// would otherwise stay open for ever.
+func (n *txNode[T]) declined() error {
+	if n.asked && len(n.sent) == n.t.job.slotsPerTask() {
+		return fault.New(fault.SinkFailed, "all %d transactions wait for a checkpoint, and none completes", len(n.sent)).At("operator " + n.op)
+	}
+	return nil
 }
 
 // freed gives back the slot of a transaction whose commit is recorded.
