@@ -75,7 +75,7 @@ func (a *attempt) start(ctx context.Context) {
 	for _, t := range a.tasks {
 		a.loops.Go(func() {
 			if err := t.run(); err != nil && ctx.Err() == nil {
-				a.cancel(taskError{fmt.Sprintf("%s/%d", t.name, t.index), t.doing(), fault.At(err, "operator "+t.name)})
+				a.cancel(taskError{t.place(), t.doing(), fault.At(err, "operator "+t.name)})
 			}
 		})
 	}
@@ -156,7 +156,10 @@ func (a *attempt) connect() map[*task]map[*link][]*channel {
 					to = to[i : i+1]
 				}
 				for _, t := range to {
-					exits[from][l] = append(exits[from][l], t.in.addChannel(limit, from.in.signal))
+					c := t.in.addChannel(limit, from.in.signal)
+					c.sender, c.receiver = from.place(), t.place()
+					from.exits = append(from.exits, c)
+					exits[from][l] = append(exits[from][l], c)
 				}
 			}
 		}
@@ -194,7 +197,7 @@ func (a *attempt) openSources(ctx context.Context, rec *store.Record) error {
 		}
 		d, err := v.source.open(ctx, source.Task{
 			Job: a.job.cfg.Name, Operator: v.name, Parallelism: v.tasks, Log: a.job.log.With("operator", v.name),
-			Metrics: a.job.metrics.of(v.name, -1), Request: a.coord.request,
+			Metrics: a.job.metrics.Of(v.name, -1), Request: a.coord.request,
 		})
 		if err != nil {
 			return fault.At(err, "source "+v.name)
@@ -224,7 +227,7 @@ func (a *attempt) sourceOf(v *vertex) *sourceCoord {
 func (a *attempt) committerTask(v *vertex) sink.Task {
 	return sink.Task{
 		Job: a.job.cfg.Name, Operator: v.name, Parallelism: v.tasks, Log: a.job.log.With("operator", v.name),
-		Metrics: a.job.metrics.of(v.name, -1), Request: a.coord.request,
+		Metrics: a.job.metrics.Of(v.name, -1), Request: a.coord.request,
 	}
 }
 

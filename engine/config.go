@@ -70,6 +70,10 @@ type Config struct {
 	// CommitWait is how long a stop waits for commits before it lists what is uncommitted and leaves. 0 = 1 min.
 	CommitWait time.Duration
 
+	// Watchdog is how long nothing may move though there is input, or a task may be in one call, before the log tells each
+	// task's position, once. 0 = 1 min, negative = off.
+	Watchdog time.Duration
+
 	// Fallback resumes from the newest checkpoint that is whole when the newest one is damaged.
 	Fallback bool
 
@@ -125,6 +129,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Linger, 5*time.Millisecond)
 	def(&c.QueueBatches, 16)
 	def(&c.CommitWait, time.Minute)
+	def(&c.Watchdog, time.Minute)
 	def(&c.Poison.Budget, 1000)
 	def(&c.Restart.Attempts, 10)
 	def(&c.Restart.Delay, 100*time.Millisecond)

@@ -42,6 +42,7 @@ type coord struct {
 	outcome     store.End
 	stopAt      time.Time
 	aligned     time.Time // alignment was last looked at
+	watched     time.Time // tasks were
 }
 
 // sourceCoord is a source on the coordinator's side.
@@ -360,6 +361,10 @@ func (c *coord) tick(now time.Time) {
 	if now.Sub(c.aligned) >= alignEvery {
 		c.aligned = now
 		c.align(now)
+	}
+	if now.Sub(c.watched) >= watchEvery {
+		c.watched = now
+		c.watch(now)
 	}
 }
 

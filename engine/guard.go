@@ -42,7 +42,7 @@ func guard[T any](b *builder, v *vertex, n node[T]) node[T] {
 }
 
 func (n *guardNode[T]) push(b *source.Batch[T]) error {
-	n.t.running = n.op
+	n.t.stats.running.Store(n.op)
 	n.op.in.Add(int64(len(b.Values)))
 	return n.next.push(b)
 }
@@ -54,10 +54,13 @@ func (t *task) recovered(r any) error {
 	return fault.New(fault.UserPanic, "%s", fmt.Sprintf("panic: %v\n%s", r, debug.Stack())).At("operator " + t.doing())
 }
 
+// place is what the task is called in messages.
+func (t *task) place() string { return fmt.Sprintf("%s/%d", t.name, t.index) }
+
 // doing is the operator whose code runs, or ran last.
 func (t *task) doing() string {
-	if t.running != nil {
-		return t.running.name
+	if op := t.stats.running.Load(); op != nil {
+		return op.name
 	}
 	return t.name
 }

@@ -34,6 +34,8 @@ type channel struct {
 	starved atomic.Bool  // the sender waits for room
 	wake    func()       // wakes the sender; nil = it never waits
 
+	sender, receiver string // tasks, as "count/0"
+
 	// Guarded by to.mu.
 	q       ring.Queue[item]
 	blocked bool // behind a barrier that others have not delivered yet

@@ -26,6 +26,7 @@ type region struct {
 	waiting bool     // for another attempt, until no record is being published
 	pause   time.Duration
 	budget  budget
+	stuck   bool // and the log says so
 }
 
 // regions finds the regions of a planned pipeline, in graph order.

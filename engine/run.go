@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/meter"
 )
 
 // job is a running pipeline.
@@ -20,7 +21,7 @@ type job struct {
 	cfg     Config
 	log     *slog.Logger
 	store   store.Store // nil without Config.Dir
-	metrics *connectorMetrics
+	metrics *meter.Set
 	pools   sync.Map // reflect.Type -> *pool[T]
 
 	statusMu sync.Mutex
@@ -67,7 +68,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 
 // open takes the claim on the state.
 func (p *Pipeline) open() (*job, error) {
-	j := &job{p: p, cfg: p.cfg, log: p.cfg.Log, metrics: newConnectorMetrics(), began: time.Now(), phase: "starting"}
+	j := &job{p: p, cfg: p.cfg, log: p.cfg.Log, metrics: meter.New(), began: time.Now(), phase: "starting"}
 	open := p.cfg.Store
 	if open == nil && p.cfg.Dir != "" {
 		open = func(o store.Options) (store.Store, error) { return store.Open(p.cfg.Dir, o) }

@@ -163,7 +163,7 @@ func (s *sourceRun[T, S]) process(run *splitRun[S], x *fetched[T, S]) error {
 		c.cur = run.clocks[i]
 	}
 	if n := len(x.batch.Values); n > 0 {
-		s.t.running = s.op
+		s.t.stats.running.Store(s.op)
 		s.op.in.Add(int64(n))
 		if err := s.next.push(&x.batch); err != nil {
 			return err
@@ -272,6 +272,13 @@ func (s *sourceRun[T, S]) ack(epoch uint64) {
 
 func (s *sourceRun[T, S]) tick(now time.Time, quiet bool) error {
 	lowest, highest := s.span()
+	paused := int64(0)
+	for _, r := range s.order {
+		if r.paused {
+			paused++
+		}
+	}
+	s.t.stats.pausedNow.Store(paused)
 	s.t.stats.slowest.Store(lowest)
 	s.t.stats.fastest.Store(highest)
 	if s.ended {

@@ -3,15 +3,10 @@ package engine
 import (
 	"cmp"
 	"fmt"
-	"math"
-	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
-	"github.com/weirline/weirline/source"
 )
 
 // Status is what a job does now. It is a copy: reading it costs the job nothing.
@@ -92,6 +87,12 @@ type TaskStatus struct {
 	Paused       int64 // splits paused by alignment so far
 	Lapsed       int64 // alignment leases that ran out
 	Queued       int   // batches waiting
+
+	// The position: why the task is slow or silent.
+	State    string        // one of the State constants
+	Running  string        // operator whose code runs or ran last
+	Still    time.Duration // since it was last seen to take something, in whole seconds
+	WaitsFor string        // "room in count/0, count/1", "the barrier from in/0"; "" = nothing that is known
 }
 
 // OperatorStatus is about one operator in one task.
@@ -130,7 +131,7 @@ func (p *Pipeline) Status() Status {
 			Durations: append([]time.Duration(nil), e.durations...),
 		},
 		Alignment:  j.p.alignStatus(),
-		Connectors: j.metrics.list(),
+		Connectors: j.connectors(),
 	}
 	for _, f := range j.failures {
 		s.Failures, s.LastError = append(s.Failures, *f), f.Error
@@ -144,14 +145,14 @@ func (p *Pipeline) Status() Status {
 			s.Regions = append(s.Regions, rs)
 			s.Restarts += r.restarts
 			for _, t := range r.tasks {
-				s.Tasks = append(s.Tasks, t.status())
+				s.Tasks = append(s.Tasks, t.status(time.Now()))
 			}
 		}
 	}
 	return s
 }
 
-func (t *task) status() TaskStatus {
+func (t *task) status(now time.Time) TaskStatus {
 	s := TaskStatus{
 		Name: t.name, Index: t.index,
 		Idle: time.Duration(t.stats.idleNanos.Load()), Blocked: time.Duration(t.stats.blockedNanos.Load()),
@@ -164,6 +165,10 @@ func (t *task) status() TaskStatus {
 		s.Operators = append(s.Operators, OperatorStatus{Name: o.name, In: o.in.Load(), Poison: o.poison.Load(), Late: o.late.Load()})
 		s.Poison += o.poison.Load()
 		s.Late += o.late.Load()
+	}
+	s.State, s.Running, s.WaitsFor = taskStates[t.stats.state.Load()], t.doing(), t.waitsFor()
+	if at := t.stats.moved.Load(); at != 0 {
+		s.Still = now.Sub(time.Unix(0, at)).Truncate(watchEvery)
 	}
 	for _, c := range t.in.chans {
 		s.Queued += int(c.queued.Load())
@@ -195,80 +200,10 @@ func (j *job) setEnded() {
 	j.statusMu.Unlock()
 }
 
-// connectorMetrics is what connectors count, by operator, task and name.
-type connectorMetrics struct {
-	mu sync.Mutex
-	m  map[metricKey]*metric
-}
-
-type metricKey struct {
-	op   string
-	task int
-	name string
-}
-
-type metric struct {
-	bits    atomic.Uint64
-	counter bool
-}
-
-func newConnectorMetrics() *connectorMetrics { return &connectorMetrics{m: map[metricKey]*metric{}} }
-
-// of is the view of one operator's task; it is both a source.Metrics and a sink.Metrics.
-func (c *connectorMetrics) of(op string, task int) source.Metrics {
-	return &metricsView{all: c, op: op, task: task}
-}
-
-type metricsView struct {
-	all  *connectorMetrics
-	op   string
-	task int
-	mine sync.Map // name -> *metric
-}
-
-func (v *metricsView) find(name string, counter bool) *metric {
-	if m, ok := v.mine.Load(name); ok {
-		return m.(*metric)
+// connectors is what connectors count.
+func (j *job) connectors() (out []ConnectorMetric) {
+	for _, v := range j.metrics.List() {
+		out = append(out, ConnectorMetric(v))
 	}
-	v.all.mu.Lock()
-	defer v.all.mu.Unlock()
-	k := metricKey{v.op, v.task, name}
-	m := v.all.m[k]
-	if m == nil {
-		m = &metric{counter: counter}
-		v.all.m[k] = m
-	}
-	v.mine.Store(name, m)
-	return m
-}
-
-// Count adds to a counter.
-func (v *metricsView) Count(name string, n int64) {
-	m := v.find(name, true)
-	for {
-		old := m.bits.Load()
-		if m.bits.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+float64(n))) {
-			return
-		}
-	}
-}
-
-// Gauge sets a value.
-func (v *metricsView) Gauge(name string, x float64) {
-	v.find(name, false).bits.Store(math.Float64bits(x))
-}
-
-func (c *connectorMetrics) list() []ConnectorMetric {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := make([]ConnectorMetric, 0, len(c.m))
-	for k, m := range c.m {
-		out = append(out, ConnectorMetric{
-			Operator: k.op, Task: k.task, Name: k.name, Value: math.Float64frombits(m.bits.Load()), Counter: m.counter,
-		})
-	}
-	slices.SortFunc(out, func(a, b ConnectorMetric) int {
-		return cmp.Or(cmp.Compare(a.Operator, b.Operator), cmp.Compare(a.Task, b.Task), cmp.Compare(a.Name, b.Name))
-	})
 	return out
 }

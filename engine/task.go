@@ -29,10 +29,10 @@ type task struct {
 	src     sourceTask // nil unless the first operator is a source
 	outs    []output
 	ops     []*opStats
-	running *opStats
 
 	clocks    []*clocks      // of EventTime operators
-	gates     []func() bool  // writers: room?
+	gates     []gate         // writers
+	exits     []*channel     // to other tasks
 	works     []func() error // resumable work of windows
 	checks    []func() error // asked when woken: errors and rejects of background writers
 	finishers []func() error // at the end of input
@@ -70,7 +70,29 @@ type taskStats struct {
 	longestPause                atomic.Int64 // nanoseconds: barrier work or one sweep
 	slowest, fastest            atomic.Int64 // lowest and highest event time of a source's splits; maxTime and minTime = none
 	started                     time.Time
+
+	// For the watchdog.
+	moves     atomic.Int64 // items taken, and steps of unfinished work
+	seen      int64        // moves, when the coordinator looked last
+	moved     atomic.Int64 // when it saw moves change, in nanoseconds since 1970
+	state     atomic.Int32
+	gate      atomic.Pointer[string] // writer that had no room last
+	running   atomic.Pointer[opStats]
+	pausedNow atomic.Int64 // splits
 }
+
+// gate is a writer that may have no room.
+type gate struct {
+	op   string
+	room func() bool
+}
+
+// What a task does: taskStats.state.
+const (
+	stateWorking = iota
+	stateInput
+	stateRoom
+)
 
 // sweepBytes is how much of a capture is copied between two input batches.
 const sweepBytes = 32 << 10
@@ -130,8 +152,11 @@ func (t *task) hasRoom() bool {
 	for _, o := range t.outs {
 		ok = o.hasRoom() && ok
 	}
-	for _, g := range t.gates {
-		ok = g() && ok
+	for i := range t.gates {
+		if g := &t.gates[i]; !g.room() {
+			t.stats.gate.Store(&g.op)
+			ok = false
+		}
 	}
 	return ok
 }
@@ -160,7 +185,13 @@ func (t *task) idle() error {
 
 func (t *task) sleep(input bool, more func() bool, spent *atomic.Int64) {
 	before := time.Now()
+	if input {
+		t.stats.state.Store(stateInput)
+	} else {
+		t.stats.state.Store(stateRoom)
+	}
 	t.in.wait(input, more, t.ctx.Done())
+	t.stats.state.Store(stateWorking)
 	spent.Add(int64(time.Since(before)))
 }
 
@@ -174,6 +205,7 @@ func (t *task) check() error {
 }
 
 func (t *task) work() error {
+	t.stats.moves.Add(1)
 	t.busyWork = false
 	for _, w := range t.works {
 		if err := w(); err != nil {
@@ -187,6 +219,7 @@ func (t *task) work() error {
 }
 
 func (t *task) handle(it item, from int) error {
+	t.stats.moves.Add(1)
 	switch it.kind {
 	case itemBatch:
 		if err := t.receive(it.payload); err != nil {
@@ -338,7 +371,7 @@ func (t *task) fail(err error) {
 func (t *task) sourceTask(v *vertex) source.Task {
 	return source.Task{
 		Job: t.job.cfg.Name, Operator: v.name, Index: t.index, Parallelism: v.tasks,
-		Log: t.log.With("operator", v.name), Metrics: t.job.metrics.of(v.name, t.index), Request: t.att.coord.request,
+		Log: t.log.With("operator", v.name), Metrics: t.job.metrics.Of(v.name, t.index), Request: t.att.coord.request,
 		Replays: t.att.replays,
 	}
 }
@@ -346,6 +379,6 @@ func (t *task) sourceTask(v *vertex) source.Task {
 func (t *task) sinkTask(v *vertex) sink.Task {
 	return sink.Task{
 		Job: t.job.cfg.Name, Operator: v.name, Index: t.index, Parallelism: v.tasks,
-		Log: t.log.With("operator", v.name), Metrics: t.job.metrics.of(v.name, t.index), Request: t.att.coord.request,
+		Log: t.log.With("operator", v.name), Metrics: t.job.metrics.Of(v.name, t.index), Request: t.att.coord.request,
 	}
 }

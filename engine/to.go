@@ -92,7 +92,7 @@ func (n *writerNode[T]) open(v *vertex) error {
 	n.rejecter, _ = sink.As[sink.Rejecter](n.w)
 	if g, ok := sink.As[sink.Gated](n.w); ok {
 		g.OnRoom(n.t.in.signal)
-		n.t.gates = append(n.t.gates, g.Room)
+		n.t.gates = append(n.t.gates, gate{n.op, g.Room})
 	}
 	part.prepare, part.writer = n.prepare, n.snapshot
 	n.t.checks = append(n.t.checks, n.collect)

@@ -30,7 +30,7 @@ func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
 		part := b.t.addPart(v.name)
 		part.prepare, part.handles, part.completed, part.freed = n.prepare, n.report, n.completed, n.freed
 		part.declined = n.declined
-		b.t.gates = append(b.t.gates, n.room)
+		b.t.gates = append(b.t.gates, gate{v.name, n.room})
 		b.t.closers = append(b.t.closers, w.Close)
 		return guard[T](b, v, n), nil
 	}

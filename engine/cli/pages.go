@@ -89,6 +89,9 @@ var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
 {{range .Status.Tasks}}{{$t := .}}{{range .Operators}}<tr><td>{{$t.Name}}/{{$t.Index}}</td><td>{{.Name}}</td><td class="n">{{.In}}</td>
 <td>{{if not $t.Watermark.IsZero}}{{$t.Watermark.Format "2006-01-02 15:04:05.000"}}{{end}}</td><td class="n">{{$t.Queued}}</td><td class="n">{{$t.Blocked}}</td><td class="n">{{$t.Late}}</td><td class="n">{{$t.Poison}}</td></tr>
 {{end}}{{end}}</table>
+<table><tr><th>Task</th><th>Does</th><th>Operator</th><th>For</th><th>Waits for</th></tr>
+{{range .Status.Tasks}}<tr><td>{{.Name}}/{{.Index}}</td><td>{{.State}}</td><td>{{.Running}}</td><td class="n">{{.Still}}</td><td>{{.WaitsFor}}</td></tr>
+{{end}}</table>
 {{with .Status.Failures}}<table><tr><th>Failed</th><th>Region</th><th>Task</th><th>Operator</th><th>Down</th><th>Again from checkpoint</th><th>Error</th></tr>
 {{range .}}<tr><td>{{.At.Format "2006-01-02 15:04:05.000"}}</td><td>{{.Region}}</td><td>{{.Task}}</td><td>{{.Operator}}</td><td class="n">{{.Down}}</td><td class="n">{{.Epoch}}</td><td><code>{{.Error}}</code></td></tr>
 {{end}}</table>{{end}}

@@ -168,14 +168,14 @@ func TestReadyzWhileNotRunning(t *testing.T) {
 func TestStatusPageTreatsDataAsHostile(t *testing.T) {
 	var b bytes.Buffer
 	evil := `<script>alert(1)</script>`
-	st := engine.Status{Tasks: []engine.TaskStatus{{Name: evil, Operators: []engine.OperatorStatus{{Name: evil}}}}}
+	st := engine.Status{Tasks: []engine.TaskStatus{{Name: evil, State: evil, Running: evil, WaitsFor: evil, Operators: []engine.OperatorStatus{{Name: evil}}}}}
 	st.Failures = []engine.Failure{{Region: evil, Task: evil, Operator: evil, Error: evil}}
 	err := statusPage.Execute(&b, struct {
 		Ready  readiness
 		Status engine.Status
 		Plan   engine.Plan
 	}{readiness{Job: evil, LastError: evil}, st, engine.Plan{Guarantees: []engine.PlanGuarantee{{Sink: evil, Sources: []string{evil}}}}})
-	if err != nil || strings.Contains(b.String(), "<script") || strings.Count(b.String(), "&lt;script&gt;") != 11 {
+	if err != nil || strings.Contains(b.String(), "<script") || strings.Count(b.String(), "&lt;script&gt;") != 15 {
 		t.Errorf("%v, %d escaped:\n%s", err, strings.Count(b.String(), "&lt;script&gt;"), b.String())
 	}
 }

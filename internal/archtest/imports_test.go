@@ -23,7 +23,7 @@ const (
 // layers is the whole picture; a package that's in none of them is refused.
 var layers = []layer{
 	{
-		[]string{fault, "internal/ring"},
+		[]string{fault, "internal/ring", "internal/meter"},
 		nil,
 		"everything stands on it",
 	},
@@ -74,7 +74,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine", "engine/internal/..."},
-		[]string{"source", "sink", "state", "engine", fault, "internal/ring"},
+		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/meter"},
 		"the engine knows no outside system; connectors meet it in a pipeline's main only",
 	},
 	{
