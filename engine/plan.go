@@ -1,12 +1,6 @@
 package engine
 
-import (
-	"context"
-	"encoding/json"
-	"fmt"
-	"slices"
-	"strings"
-)
+import "context"
 
 // Plan is a pipeline on paper: what runs where, what is joined how, and what is promised. It is a copy, in the order the
 // pipeline was built, the same for the same program and settings.
@@ -146,99 +140,4 @@ func (p *Pipeline) Preflight(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// JSON is the plan as indented JSON, with a newline at its end.
-func (pl Plan) JSON() string {
-	b, err := json.MarshalIndent(pl, "", "  ")
-	if err != nil {
-		panic("engine: encode plan: " + err.Error()) // strings, numbers and slices only
-	}
-	return string(b) + "\n"
-}
-
-// DOT is the plan in Graphviz's language: a box for each task, a node for each operator.
-func (pl Plan) DOT() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "digraph %s {\n  rankdir=LR;\n  node [shape=box];\n", dotQuote(pl.Job))
-	for i, task := range pl.tasks() {
-		fmt.Fprintf(&b, "  subgraph cluster_%d {\n    label=%s;\n", i,
-			dotQuote(fmt.Sprintf("%s x %d", task[0].Name, task[0].Parallelism)))
-		for _, op := range task {
-			label := op.Name + "\n" + op.Kind
-			if op.Guarantee != "" {
-				label += ", " + op.Guarantee
-			}
-			if op.Input != "" {
-				label += ", " + op.Input
-			}
-			fmt.Fprintf(&b, "    %s [label=%s];\n", dotQuote(op.Name), dotQuote(label))
-		}
-		b.WriteString("  }\n")
-	}
-	for _, l := range pl.Links {
-		label := l.Kind
-		if l.Port != "" {
-			label = l.Port + ", " + label
-		}
-		fmt.Fprintf(&b, "  %s -> %s [label=%s];\n", dotQuote(l.From), dotQuote(l.To), dotQuote(label))
-	}
-	b.WriteString("}\n")
-	return b.String()
-}
-
-// dotQuote makes any text one string of DOT.
-func dotQuote(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\n`).Replace(s) + `"`
-}
-
-// String is the plan for people: a line for each task, and what is promised.
-func (pl Plan) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "job %s: parallelism %d, bad records %s\n", pl.Job, pl.Parallelism, pl.Poison)
-	for _, task := range pl.tasks() {
-		var chain []string
-		for _, op := range task {
-			chain = append(chain, fmt.Sprintf("%s (%s)", op.Name, op.Kind))
-		}
-		fmt.Fprintf(&b, "  task %s x %d: %s", task[0].Name, task[0].Parallelism, strings.Join(chain, ", "))
-		for i, l := range pl.into(task) {
-			sep := ", "
-			if i == 0 {
-				sep = "; from "
-			}
-			fmt.Fprintf(&b, "%s%s by %s", sep, l.From, l.Kind)
-		}
-		b.WriteString("\n")
-	}
-	for _, g := range pl.Guarantees {
-		fmt.Fprintf(&b, "  %s -> %s: %s (%s)\n", strings.Join(g.Sources, ", "), g.Sink, g.Promise, g.Why)
-	}
-	return b.String()
-}
-
-// tasks groups the operators by the task they run in.
-func (pl Plan) tasks() [][]PlanOperator {
-	var out [][]PlanOperator
-	at := map[string]int{}
-	for _, op := range pl.Operators {
-		i, ok := at[op.Task]
-		if !ok {
-			i = len(out)
-			at[op.Task] = i
-			out = append(out, nil)
-		}
-		out[i] = append(out[i], op)
-	}
-	return out
-}
-
-// into lists the exchanges that lead into a task.
-func (pl Plan) into(task []PlanOperator) (out []PlanLink) {
-	for _, l := range pl.Links {
-		if l.Kind != "fused" && slices.ContainsFunc(task, func(op PlanOperator) bool { return op.Name == l.To }) {
-			out = append(out, l)
-		}
-	}
-	return out
 }

@@ -156,12 +156,12 @@ func (c *command) plan(ctx context.Context) error {
 		return err
 	}
 	pl := p.Plan()
-	text := pl.String()
+	text := planText(pl)
 	switch c.opts.plan {
 	case "dot":
-		text = pl.DOT()
+		text = planDOT(pl)
 	case "json":
-		text = pl.JSON()
+		text = planJSON(pl)
 	}
 	_, err = io.WriteString(c.pr.out, text)
 	return err
@@ -175,7 +175,7 @@ func (c *command) check(ctx context.Context) error {
 	if err := p.Preflight(ctx); err != nil {
 		return err
 	}
-	_, err = io.WriteString(c.pr.out, p.Plan().String()+"ok\n")
+	_, err = io.WriteString(c.pr.out, planText(p.Plan())+"ok\n")
 	return err
 }
 
