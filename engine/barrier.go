@@ -215,7 +215,7 @@ func (at *attempt) writeSnapshots(a *ack, snaps []namedSnapshot) error {
 }
 
 func (at *attempt) writeSnapshot(a *ack, s namedSnapshot) (store.Blob, error) {
-	w, err := at.job.store.Create(a.epoch, blobName(s.op, a.t.index))
+	w, err := at.coord.storeOf(a.epoch).Create(a.epoch, blobName(s.op, a.t.index))
 	if err != nil {
 		return store.Blob{}, err
 	}

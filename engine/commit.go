@@ -63,7 +63,11 @@ func (a *attempt) openCommitter(ctx context.Context, v *vertex, keep []sink.Hand
 	}
 	slots := make([]sink.Slot, granted)
 	for i := range slots {
-		slots[i] = a.job.slot(v, i)
+		slots[i] = a.job.slot(v.name, i)
+	}
+	old := a.job.cfg.Renamed[v.name]
+	for i := range a.job.store.Granted()[old] {
+		slots = append(slots, a.job.slot(old, i))
 	}
 	if err := c.Recover(ctx, keep, slots); err != nil {
 		return fault.Wrap(fault.CommitFailed, err, "recover %d transactions", len(keep))
@@ -78,8 +82,8 @@ func (a *attempt) openCommitter(ctx context.Context, v *vertex, keep []sink.Hand
 // slotsPerTask is one open transaction, those that may wait for their commit, and those of epochs that fail.
 func (j *job) slotsPerTask() int { return 1 + j.cfg.Uncommitted + max(0, j.cfg.TolerateFailures) + 1 }
 
-func (j *job) slot(v *vertex, id int) sink.Slot {
-	return sink.Slot{ID: id, Name: fmt.Sprintf("%s-%s-%d", j.cfg.Name, v.name, id)}
+func (j *job) slot(op string, id int) sink.Slot {
+	return sink.Slot{ID: id, Name: fmt.Sprintf("%s-%s-%d", cmp.Or(j.prefix, j.cfg.Name), op, id)}
 }
 
 // slotsOf is the slots of one task, all free at the start of an attempt.
@@ -87,7 +91,7 @@ func (j *job) slotsOf(v *vertex, index int) []sink.Slot {
 	n := j.slotsPerTask()
 	out := make([]sink.Slot, n)
 	for i := range out {
-		out[i] = j.slot(v, index*n+i)
+		out[i] = j.slot(v.name, index*n+i)
 	}
 	return out
 }

@@ -21,6 +21,16 @@ type Config struct {
 	// Store opens where checkpoints are kept, called once by Run. nil = a directory, Dir.
 	Store func(o store.Options) (store.Store, error)
 
+	// Begin is called once by Run, when the job holds its state and hasn't looked at it yet. It may put an epoch there to begin
+	// from: savepoint.Start does. nil = the newest checkpoint it is.
+	Begin func(own store.Store) error
+
+	// Open opens the location of a savepoint for Pipeline.Savepoint. nil = store.Open, a directory.
+	Open func(location string, o store.Options) (store.Store, error)
+
+	// Renamed has the former names of operators whose name was changed, by which their state is found: new name -> old name.
+	Renamed map[string]string
+
 	// Parallelism is how many tasks each operator has. 0 = the number of processors.
 	Parallelism int
 

@@ -21,6 +21,7 @@ type coord struct {
 	job     *job
 	regions []*region
 	workers sync.WaitGroup // records being published
+	homes   sync.Map       // epoch -> store.Store, of savepoints
 
 	mu    sync.Mutex
 	queue []any
@@ -31,6 +32,8 @@ type coord struct {
 	sources     []*sourceCoord
 	allUp       bool // no region is down
 	pending     *epochRun
+	saves       []*savepoint // to be taken
+	unsettled   []*savepoint // durable, but no checkpoint has their transactions yet, so they might be cleared
 	requested   bool
 	nextAt      time.Time // of the next periodic epoch
 	failures    int
@@ -195,6 +198,8 @@ func (c *coord) handle(ev any) error {
 		return c.fail(ev.s.att, ev.err)
 	case taskDrained:
 		ev.t.att.drained++
+	case *savepoint:
+		c.saves = append(c.saves, ev)
 	case epochAsked:
 		c.requested = true
 	case stopAsked:
@@ -320,7 +325,7 @@ func (c *coord) finished(now time.Time) bool {
 		c.outcome = store.Running // even if the input has ended: a region that is down may have something to commit
 		return true
 	}
-	if !c.ended || !c.allUp {
+	if !c.ended || !c.allUp || c.pending != nil || len(c.saves) > 0 && len(c.tasks) > 0 {
 		return false
 	}
 	if c.sum(func(a *attempt) int64 { return int64(a.waits) }) == 0 {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"sort"
 	"strings"
@@ -23,8 +24,9 @@ type epochRun struct {
 	handles []sink.Handle
 	pause   time.Duration
 	bytes   int64
-	closed  bool // all acks are in; the record is being published
-	asked   bool // it was requested
+	closed  bool       // all acks are in; the record is being published
+	asked   bool       // it was requested
+	save    *savepoint // nil: a checkpoint of the job
 	records map[*attempt]int64
 }
 
@@ -46,16 +48,23 @@ func (c *coord) maybeEpoch(now time.Time) error {
 		c.requested = false
 		return c.resumeSwitches(0)
 	}
+	c.forget()
 	if c.stopping != store.Running && !c.ended && c.lastFailure != nil && now.Sub(c.stopAt) > c.job.cfg.CommitWait {
 		return fault.Wrap(fault.EpochFailures, c.lastFailure, "no last checkpoint within %v of the stop; the next start resumes from epoch %d",
 			c.job.cfg.CommitWait, c.job.lastEpoch())
 	}
 	if e := c.pending; e != nil {
+		if e.save != nil && !e.closed && e.save.given.Load() {
+			return c.failEpoch(context.Canceled)
+		}
 		if !e.closed && now.Sub(e.began) > c.job.cfg.CheckpointTimeout {
 			return c.failEpoch(fault.New(fault.EpochTimeout, "epoch %d is not acked after %v by %s",
 				e.id, c.job.cfg.CheckpointTimeout, c.slowest()))
 		}
 		return nil
+	}
+	if s := c.nextSave(); s != nil {
+		return c.beginEpoch(c.outcome, s, now)
 	}
 	if c.ended || !c.allUp || now.Before(c.retryAt) {
 		return nil
@@ -71,22 +80,22 @@ func (c *coord) maybeEpoch(now time.Time) error {
 	default:
 		return nil
 	}
-	return c.beginEpoch(end, now)
+	return c.beginEpoch(end, nil, now)
 }
 
-func (c *coord) beginEpoch(end store.End, now time.Time) error {
+func (c *coord) beginEpoch(end store.End, save *savepoint, now time.Time) error {
 	j := c.job
 	id, err := j.store.NextEpoch()
 	if err != nil {
-		return c.noEpoch(err, now)
+		return c.noEpoch(err, save, now)
 	}
 	e := &epochRun{
 		id: id, end: end, began: now, taken: now.UTC(), waiting: map[*task]bool{}, acked: map[string][]store.Split{},
 		rec: &store.Record{
 			Format: store.Format, Job: j.cfg.Name, Epoch: id, Taken: now.UTC(), KeyGroups: j.cfg.KeyGroups, End: end,
-			Sources: map[string]store.Source{}, Operators: map[string]store.Operator{},
+			Sources: map[string]store.Source{}, Operators: map[string]store.Operator{}, Origin: j.origin, Prefix: j.prefix,
 		},
-		asked: c.requested, records: map[*attempt]int64{},
+		asked: c.requested, save: save, records: map[*attempt]int64{},
 	}
 	if c.stopping == store.Drained {
 		e.rec.End = store.Drained // also if not all has drained yet
@@ -99,14 +108,19 @@ func (c *coord) beginEpoch(end store.End, now time.Time) error {
 	}
 	for _, s := range c.sources {
 		e.rec.Sources[s.v.name] = s.d.snapshot()
-		if s.derived && s.carried == 0 {
+		if s.derived && s.carried == 0 && save == nil {
 			s.carried = id
 		}
 	}
 	for _, t := range c.tasks {
 		e.waiting[t] = true
 	}
-	c.pending, c.requested = e, false
+	c.pending, c.requested = e, c.requested && save != nil
+	if save != nil {
+		save.to.Discard(save.epoch) // of an attempt that failed
+		save.epoch = id
+		c.homes.Store(id, save.to)
+	}
 	for _, s := range c.sources {
 		for _, t := range s.tasks {
 			t.in.tell(func(t *task) error {
@@ -121,7 +135,11 @@ func (c *coord) beginEpoch(end store.End, now time.Time) error {
 }
 
 // noEpoch is an epoch that could not even get a number.
-func (c *coord) noEpoch(err error, now time.Time) error {
+func (c *coord) noEpoch(err error, save *savepoint, now time.Time) error {
+	if save != nil {
+		save.done <- err
+		return nil
+	}
 	c.retryAt = now.Add(retryPause(c.failures))
 	return c.countFailure(err, 0)
 }
@@ -181,7 +199,7 @@ func (c *coord) closeEpoch(e *epochRun) error {
 	e.rec.Handles = c.handlesOf(e)
 	e.closed = true
 	c.workers.Go(func() {
-		c.post(published{e, c.job.store.Publish(e.rec)})
+		c.post(published{e, c.storeOf(e.id).Publish(e.rec)})
 	})
 	return nil
 }
@@ -191,7 +209,12 @@ func (c *coord) published(p published) error {
 	if c.pending != p.e {
 		return nil
 	}
-	if errors.Is(p.err, store.ErrUnknown) {
+	if p.e.save != nil && p.err == nil {
+		c.pending = nil
+		c.saved(p.e)
+		return nil
+	}
+	if errors.Is(p.err, store.ErrUnknown) && p.e.save == nil {
 		c.pending = nil
 		return c.failAll(p.err) // the next attempts ask the store what is true
 	}
@@ -205,6 +228,7 @@ func (c *coord) published(p published) error {
 	}
 	c.failures, c.retryAt, c.lastFailure = 0, time.Time{}, nil
 	c.note(e, now)
+	c.settled()
 	if every := c.job.cfg.CheckpointEvery; every > 0 {
 		next := e.began.Add(every)
 		if pause := now.Add(c.job.cfg.MinPause); next.Before(pause) {
@@ -254,7 +278,12 @@ func (c *coord) resumeSwitches(epoch uint64) error {
 
 // failEpoch gives up the epoch in hand: as if it had never begun.
 func (c *coord) failEpoch(cause error) error {
+	save := c.pending.save
 	id := c.abandon()
+	if save != nil {
+		save.done <- cause // the job doesn't mind
+		return nil
+	}
 	for _, t := range c.tasks {
 		if fault.CodeOf(cause) == fault.StoreFull.ID {
 			break // a restart would not help

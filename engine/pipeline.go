@@ -76,6 +76,7 @@ type link struct {
 	port     string // "" for the main output
 	kind     linkKind
 	fused    bool
+	turned   bool // from forward to rebalance, since the parallelisms differ
 	connect  connector
 }
 
@@ -153,6 +154,12 @@ func (p *Pipeline) Check() error {
 	for _, v := range p.vertices {
 		errs = append(errs, p.checkVertex(v)...)
 	}
+	for name, old := range p.cfg.Renamed {
+		if p.byName[name] == nil || p.byName[old] != nil {
+			errs = append(errs, fault.New(fault.BadPipeline,
+				"Config.Renamed says that operator %q was %q: the first must be in the pipeline, the second must not", name, old))
+		}
+	}
 	return errors.Join(errs...)
 }
 
@@ -188,6 +195,11 @@ func (p *Pipeline) plan() (heads []*vertex) {
 			v.tasks = p.cfg.Parallelism
 		}
 		v.head = v
+		for _, l := range v.inputs { // as built, whatever an earlier plan at another parallelism made of it
+			if l.fused = false; l.turned {
+				l.kind, l.turned = linkForward, false
+			}
+		}
 		if v.source == nil && len(v.inputs) == 1 {
 			if l := v.inputs[0]; l.kind == linkForward && l.from.tasks == v.tasks {
 				l.fused, v.head = true, l.from.head
@@ -200,7 +212,7 @@ func (p *Pipeline) plan() (heads []*vertex) {
 	for _, v := range p.vertices {
 		for _, l := range v.inputs {
 			if l.kind == linkForward && !l.fused && l.from.tasks != v.tasks {
-				l.kind = linkRebalance
+				l.kind, l.turned = linkRebalance, true
 			}
 		}
 	}

@@ -128,7 +128,11 @@ func (c *coord) fail(a *attempt, cause error) error {
 	a.cancel(cause)
 	r := a.region
 	c.setAttempt(r, nil)
+	c.saves, c.unsettled = append(c.saves, c.unsettled...), nil // to be taken anew when everything is up again
 	if c.pending != nil && !c.pending.closed {
+		if s := c.pending.save; s != nil {
+			c.saves = append(c.saves, s)
+		}
 		c.abandon()
 	}
 	pause, err := c.verdict(r, cause)
@@ -189,6 +193,9 @@ func (c *coord) setAttempt(r *region, a *attempt) {
 		j.phase = "running"
 	case a == nil:
 		j.phase = "restarting"
+	}
+	if c.allUp {
+		j.rescaled()
 	}
 	j.statusMu.Unlock()
 }

@@ -96,7 +96,7 @@ func isFinal(err error) bool {
 	case fault.BadRecord.ID, fault.PoisonBudget.ID, fault.BadState.ID, fault.NewerFormat.ID, fault.DamagedEpoch.ID,
 		fault.NoTopic.ID, fault.AuthFailed.ID, fault.NoInput.ID, fault.Unreadable.ID, fault.CutShort.ID, fault.BadType.ID,
 		fault.BadPipeline.ID, fault.UncommittedOp.ID, fault.LostRange.ID, fault.LostSplit.ID, fault.BadPosition.ID,
-		fault.SinkRejected.ID, fault.Preflight.ID:
+		fault.DroppedState.ID, fault.SinkRejected.ID, fault.Preflight.ID:
 		return true
 	}
 	return sink.IsPermanent(err)

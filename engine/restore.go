@@ -96,7 +96,7 @@ func (j *job) checkDropped(rec *store.Record) error {
 			continue
 		}
 		for _, t := range op.Tasks {
-			if t.Keyed != nil || len(t.Writer) > 0 {
+			if t.Keyed != nil || len(t.Writer)+len(t.Lists)+len(t.Files) > 0 {
 				gone = append(gone, name)
 				break
 			}

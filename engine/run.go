@@ -23,8 +23,15 @@ type job struct {
 	store   store.Store // nil without Config.Dir
 	metrics *meter.Set
 	pools   sync.Map // reflect.Type -> *pool[T]
+	origin  string   // of the record begun from, as is the prefix of the names of slots
+	prefix  string
+	ended   chan struct{} // closed when Run is about to return
 
 	statusMu sync.Mutex
+	saves    []*savepoint // asked for and not done
+	scaling  *rescaling   // nil = none
+	scales   int64
+	scaled   time.Duration // the last one took
 	coord    *coord
 	stopWith store.End // asked before the coordinator was there
 	epochs   epochStats
@@ -63,12 +70,13 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 	err = j.run(ctx)
 	j.setEnded()
+	close(j.ended)
 	return err
 }
 
 // open takes the claim on the state.
 func (p *Pipeline) open() (*job, error) {
-	j := &job{p: p, cfg: p.cfg, log: p.cfg.Log, metrics: meter.New(), began: time.Now(), phase: "starting"}
+	j := &job{p: p, cfg: p.cfg, log: p.cfg.Log, metrics: meter.New(), began: time.Now(), phase: "starting", ended: make(chan struct{})}
 	open := p.cfg.Store
 	if open == nil && p.cfg.Dir != "" {
 		open = func(o store.Options) (store.Store, error) { return store.Open(p.cfg.Dir, o) }
@@ -88,26 +96,42 @@ func (j *job) run(ctx context.Context) error {
 	if err := j.p.Preflight(ctx); err != nil {
 		return err
 	}
-	rec, err := j.latest()
-	if err != nil {
-		return err
+	if j.cfg.Begin != nil && j.store != nil {
+		if err := j.cfg.Begin(j.store); err != nil {
+			return err
+		}
 	}
-	c := newCoord(j, j.p.regions(j.p.plan()))
-	j.logStart(rec)
 	if ctx.Err() == nil {
 		defer context.AfterFunc(ctx, func() { j.stop(store.Suspended) })()
 	} else {
 		j.stop(store.Suspended) // before the coordinator is there: the job starts and stops
 	}
+	for {
+		c, err := j.live(ctx)
+		if err != nil {
+			return err
+		}
+		if j.rescale() {
+			continue
+		}
+		if c.outcome != store.Running {
+			j.setOutcome(c.outcome)
+			j.log.Info("job ended", "how", endName(c.outcome), "epoch", j.lastEpoch())
+		}
+		return nil
+	}
+}
+
+// live runs the graph from the newest epoch until it has ended, or makes way for one of another parallelism.
+func (j *job) live(ctx context.Context) (*coord, error) {
+	rec, err := j.latest()
+	if err != nil {
+		return nil, err
+	}
+	c := newCoord(j, j.p.regions(j.p.plan()))
+	j.logStart(rec)
 	j.setCoord(c)
-	if err := c.run(ctx, rec); err != nil {
-		return err
-	}
-	if c.outcome != store.Running {
-		j.setOutcome(c.outcome)
-		j.log.Info("job ended", "how", endName(c.outcome), "epoch", j.lastEpoch())
-	}
-	return nil
+	return c, c.run(ctx, rec)
 }
 
 // latest is the epoch the job begins from.
@@ -119,7 +143,10 @@ func (j *job) latest() (*store.Record, error) {
 	if j.cfg.Parallelism > rec.KeyGroups {
 		return nil, fault.New(fault.Parallelism, "parallelism %d with %d key groups, fixed by the first checkpoint", j.cfg.Parallelism, rec.KeyGroups)
 	}
+	j.statusMu.Lock()
 	j.cfg.KeyGroups = rec.KeyGroups
+	j.statusMu.Unlock()
+	j.origin, j.prefix = rec.Origin, rec.Prefix
 	for _, h := range rec.Handles {
 		if v := j.p.byName[h.Operator]; (v == nil || v.commit == nil) && !j.store.IsCommitted(h.Token) {
 			return nil, fault.New(fault.UncommittedOp, "operator %q has an uncommitted transaction %s", h.Operator, h.Slot.Name)
@@ -136,9 +163,12 @@ func (j *job) newest() (*store.Record, error) {
 	rec, err := j.store.Latest()
 	if err != nil && j.cfg.Fallback && errors.Is(err, fault.New(fault.DamagedEpoch, "")) {
 		j.log.Warn("the newest checkpoint is damaged; falling back as allowed; what was committed since will appear again", "error", err)
-		return j.store.Fallback()
+		rec, err = j.store.Fallback()
 	}
-	return rec, err
+	if err != nil || rec == nil {
+		return nil, err
+	}
+	return rec, j.cfg.rename(rec)
 }
 
 func (j *job) logStart(rec *store.Record) {
@@ -151,6 +181,11 @@ func (j *job) logStart(rec *store.Record) {
 		return
 	}
 	j.log.Info("job resumes", "job", j.cfg.Name, "parallelism", j.cfg.Parallelism, "epoch", rec.Epoch, "taken", rec.Taken)
+	for _, v := range j.p.vertices {
+		if _, ok := rec.Operators[v.name]; !ok {
+			j.log.Info("the checkpoint doesn't know this operator; it starts empty", "operator", v.name)
+		}
+	}
 	if rec.End == store.Drained {
 		j.log.Warn("this state was drained: windows that were open then have fired, and may fire again with what follows")
 	}
@@ -203,6 +238,12 @@ func (p *Pipeline) Checkpoint() {
 func (j *job) setCoord(c *coord) {
 	j.statusMu.Lock()
 	j.coord, c.stopping, c.stopAt = c, j.stopWith, time.Now()
+	if j.scaling != nil && j.scaling.tasks != j.cfg.Parallelism {
+		c.stopping = store.Suspended
+	}
+	for _, s := range j.saves {
+		c.post(s)
+	}
 	j.statusMu.Unlock()
 }
 

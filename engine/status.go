@@ -21,7 +21,9 @@ type Status struct {
 	Outcome     string // once ended: "suspended", "drained", "finished"; "" = failed, or stopped between two attempts
 	Stored      bool   // there is a state directory
 	Parallelism int
-	Uncommitted int // transactions prepared in a complete checkpoint, commit not recorded yet
+	Rescales    int64
+	RescaleTook time.Duration // the last Rescale, from the call until the job ran again
+	Uncommitted int           // transactions prepared in a complete checkpoint, commit not recorded yet
 	Epochs      EpochStatus
 	Tasks       []TaskStatus
 	Alignment   []AlignStatus // by name
@@ -124,6 +126,7 @@ func (p *Pipeline) Status() Status {
 	e := j.epochs
 	s := Status{
 		Job: j.cfg.Name, Phase: j.phase, Began: j.began, Parallelism: j.cfg.Parallelism,
+		Rescales: j.scales, RescaleTook: j.scaled,
 		Outcome: j.outcome, Stored: j.store != nil, Uncommitted: int(j.left.Load()),
 		Epochs: EpochStatus{
 			Completed: e.completed, Failed: e.failed, Last: e.lastEpoch, LastAt: e.lastEnd, LastDuration: e.lastDuration,

@@ -22,7 +22,6 @@ type Dir struct {
 	log   *slog.Logger
 	claim Claim
 	self  claimInfo
-	made  bool // by Open
 
 	closed  atomic.Bool
 	grants  grants
@@ -87,28 +86,15 @@ func (d *Dir) enter() (err error) {
 		return nil
 	}
 	if d.o.New {
-		has, err := d.fs.List(d.root)
-		if len(has) > 0 {
+		if has, _ := d.fs.List(d.root); len(has) > 0 { // else it is absent, or enter fails below
 			return fault.New(fault.SavepointTaken, "%s isn't empty: it has %s", d.root, has[0].Name())
 		}
-		d.made = errors.Is(err, fs.ErrNotExist)
 	}
 	if err := makeDir(d.fs, d.root); err != nil {
 		return fault.Wrap(fault.StateDir, err, "make state directory %s", d.root)
 	}
 	d.claim, d.self, err = takeClaim(d.fs, d.root, d.o)
 	return err
-}
-
-// clear removes a savepoint that didn't become one.
-func (d *Dir) clear() {
-	if d.made {
-		d.remove("")
-		return
-	}
-	for _, rel := range []string{epochsName, pointerName, numbersName, grantsName, commitsName, claimName} {
-		d.remove(rel)
-	}
 }
 
 // makeDir makes a directory with its parents and syncs their entries, also if an earlier process made them.
@@ -152,7 +138,7 @@ func (d *Dir) Close() error {
 	defer d.commits.mu.Unlock()
 	err := errors.Join(d.grants.close(), d.commits.close())
 	if d.o.New && d.cur.Epoch == 0 && len(d.unsure) == 0 {
-		d.clear()
+		d.remove("")
 	}
 	return errors.Join(err, d.claim.Close())
 }

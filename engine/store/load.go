@@ -234,7 +234,7 @@ func lasting(err error) bool {
 // mend makes durable what was read, as the process that wrote it may have died before it was synced, and makes the
 // files of a new directory. CURRENT comes last: with it, everything else must be there.
 func (d *Dir) mend(f found) error {
-	d.next = max(f.numbers.Below, f.highest+1, d.o.After+1)
+	d.next = max(f.numbers.Below, f.highest+1)
 	if f.jump {
 		d.next += numberJump
 	}

@@ -92,31 +92,20 @@ type Blob struct {
 // files, then those in flight.
 func (r *Record) Blobs() iter.Seq[Blob] {
 	return func(yield func(Blob) bool) {
-		for b := range r.blobs() {
-			if !yield(*b) {
-				return
-			}
-		}
-	}
-}
-
-// blobs yields where they stand, so that they can be changed.
-func (r *Record) blobs() iter.Seq[*Blob] {
-	return func(yield func(*Blob) bool) {
 		for _, op := range slices.Sorted(maps.Keys(r.Operators)) {
 			for _, t := range r.Operators[op].Tasks {
-				if t.Keyed != nil && !yield(t.Keyed) {
+				if t.Keyed != nil && !yield(*t.Keyed) {
 					return
 				}
-				for i := range t.Files {
-					if !yield(&t.Files[i].Blob) {
+				for _, f := range t.Files {
+					if !yield(f.Blob) {
 						return
 					}
 				}
 			}
 		}
-		for i := range r.InFlight {
-			if !yield(&r.InFlight[i]) {
+		for _, b := range r.InFlight {
+			if !yield(b) {
 				return
 			}
 		}

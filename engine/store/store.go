@@ -148,11 +148,8 @@ type Options struct {
 	ReadOnly bool
 
 	// New is for savepoints: the place must be empty (else fault.SavepointTaken), it takes one epoch of any number, and Close
-	// removes what was written unless that epoch is complete or perhaps complete.
+	// removes the place unless that epoch is complete or perhaps complete.
 	New bool
-
-	// After is a number that those of all epochs must exceed. Unset = none.
-	After uint64
 
 	// Log gets what is deleted, mended or can't be deleted. Unset = nothing is logged.
 	Log *slog.Logger

@@ -73,13 +73,18 @@ var layers = []layer{
 		"the checkpoint store writes bytes; it knows no pipeline",
 	},
 	{
+		[]string{"savepoint"},
+		[]string{"engine/store", "state", fault, cbor},
+		"savepoints are read and begun from beside the engine, not in it",
+	},
+	{
 		[]string{"engine", "engine/internal/..."},
 		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/meter"},
 		"the engine knows no outside system; connectors meet it in a pipeline's main only",
 	},
 	{
 		[]string{"engine/cli"},
-		[]string{"engine", "engine/store", fault},
+		[]string{"engine", "engine/store", "savepoint", fault},
 		"the command line must not bring a dependency into every binary",
 	},
 	{

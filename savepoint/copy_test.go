@@ -1,4 +1,4 @@
-package store_test
+package savepoint_test
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/savepoint"
 )
 
 // openAt opens a directory for the life of the test, or until it is closed.
@@ -98,8 +99,8 @@ func TestASavepointIsAStoreOfItsOwn(t *testing.T) {
 	if err != nil || rec.Epoch != 57 || rec.Job != "orders" {
 		t.Fatalf("the moved savepoint: %v, %v", rec, err)
 	}
-	to := openAt(t, t.TempDir(), store.Options{After: 57})
-	if err := store.Import(to, from, rec); err != nil {
+	to := openAt(t, t.TempDir(), store.Options{})
+	if err := savepoint.Import(to, from, rec); err != nil {
 		t.Fatal(err)
 	}
 	if rec.Epoch != 58 {
@@ -122,7 +123,7 @@ func TestImportOfAnOwnOlderEpoch(t *testing.T) {
 	old := publishNext(t, d, "older")
 	want := contents(t, d, old)
 	publishNext(t, d, "newer")
-	if err := store.Import(d, d, old); err != nil {
+	if err := savepoint.Import(d, d, old); err != nil {
 		t.Fatal(err)
 	}
 	publishNext(t, d, "third") // the number the blobs were written under is retained no longer
@@ -146,13 +147,13 @@ func TestImportRefusesDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := openAt(t, t.TempDir(), store.Options{})
-	if err := store.Import(to, d, rec); !errors.Is(err, fault.New(fault.DamagedEpoch, "")) || !strings.Contains(err.Error(), file) {
+	if err := savepoint.Import(to, d, rec); !errors.Is(err, fault.New(fault.DamagedEpoch, "")) || !strings.Contains(err.Error(), file) {
 		t.Errorf("a flipped bit: %v", err)
 	}
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Import(to, d, rec); !errors.Is(err, fault.New(fault.DamagedEpoch, "")) || !strings.Contains(err.Error(), file) {
+	if err := savepoint.Import(to, d, rec); !errors.Is(err, fault.New(fault.DamagedEpoch, "")) || !strings.Contains(err.Error(), file) {
 		t.Errorf("a file that is missing: %v", err)
 	}
 	if rec, err := to.Latest(); rec != nil || err != nil {
@@ -168,8 +169,12 @@ func TestNewWantsAnEmptyPlaceAndLeavesNothingBehind(t *testing.T) {
 	if _, err := store.Open(full, store.Options{Job: "orders", New: true}); fault.CodeOf(err) != fault.SavepointTaken.ID {
 		t.Errorf("a place that isn't empty: %v", err)
 	}
-	empty := t.TempDir()
-	for _, dir := range []string{empty, filepath.Join(empty, "absent")} {
+	base := t.TempDir()
+	empty := filepath.Join(base, "empty")
+	if err := os.Mkdir(empty, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{empty, filepath.Join(base, "absent")} {
 		d := openAt(t, dir, store.Options{New: true})
 		w, err := d.Create(7, "half")
 		if err == nil {
@@ -181,7 +186,7 @@ func TestNewWantsAnEmptyPlaceAndLeavesNothingBehind(t *testing.T) {
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := os.ReadDir(empty); len(left) > 0 || err != nil {
+		if left, err := os.ReadDir(base); len(left) > 0 || err != nil {
 			t.Errorf("left behind: %v, %v", left, err)
 		}
 		if _, err := d.Create(7, "late"); err == nil {
