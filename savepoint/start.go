@@ -2,6 +2,7 @@ package savepoint
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -69,17 +70,28 @@ func (s Start) fromSavepoint(own store.Store) error {
 	}
 	from, err := open(s.From, store.Options{Job: s.Job, ReadOnly: true, Log: s.Log})
 	if err != nil {
-		return fault.At(err, "savepoint "+s.From)
+		return s.bad(err)
 	}
 	defer from.Close()
 	rec, err := from.Latest()
 	if err == nil && rec == nil {
 		err = fault.New(fault.NoCheckpoint, "it was never completed")
 	}
-	if err != nil {
-		return fault.At(err, "savepoint "+s.From)
+	if err == nil {
+		err = s.begin(own, from, rec)
 	}
-	return s.begin(own, from, rec)
+	return s.bad(err)
+}
+
+// bad says of an error which savepoint it is about. Damage there has another way out than that of checkpoints.
+func (s Start) bad(err error) error {
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Code.ID == fault.DamagedEpoch.ID {
+		e.Fix = "give a whole copy of the savepoint, or another one; nothing was changed"
+	}
+	if err == nil {
+		return nil
+	}
+	return fault.At(err, "savepoint "+s.From)
 }
 
 func (s Start) begin(own, from store.Store, rec *store.Record) error {
