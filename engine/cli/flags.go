@@ -29,6 +29,13 @@ type options struct {
 	fallback     bool
 	allowDropped bool
 	pprof        bool
+	from         string
+	rewind       bool
+	takeOver     bool
+
+	savepoint string // stop
+	json      bool   // status
+	at        string // checkpoint
 }
 
 func (o *options) declare(fs *flag.FlagSet, a App) {
@@ -48,6 +55,9 @@ func (o *options) declare(fs *flag.FlagSet, a App) {
 	fs.BoolVar(&o.drain, "drain", false, "resume, read nothing more, let all windows fire, and end")
 	fs.BoolVar(&o.fallback, "fallback", false, "if the newest checkpoint is damaged, resume from the newest one that is whole")
 	fs.BoolVar(&o.allowDropped, "allow-dropped", false, "leave behind state of operators that the pipeline no longer has")
+	fs.StringVar(&o.from, "from", "", "begin from a savepoint's `place`, or epoch:N for a retained checkpoint; once, later runs go on from there")
+	fs.BoolVar(&o.rewind, "rewind", false, "with -from: go back behind newer checkpoints; what was done since appears again")
+	fs.BoolVar(&o.takeOver, "take-over", false, "with -from in an empty -state: clear what the job that wrote the savepoint left open; it must be gone for good")
 	fs.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ on -addr")
 }
 
@@ -86,14 +96,19 @@ func (o *options) validate() error {
 		return fault.New(fault.Usage, "flag -checkpoint is 0").WithFix("give a time such as 10s, or -1s for no periodic checkpoints")
 	case o.plan != "" && o.check:
 		return fault.New(fault.Usage, "flags -plan and -check exclude each other").WithFix("give one of them")
+	case o.from != "" && o.state == "":
+		return fault.New(fault.Usage, "flag -from needs a state directory").WithFix("give -state as well")
+	case o.from == "" && (o.rewind || o.takeOver):
+		return fault.New(fault.Usage, "flags -rewind and -take-over need -from").WithFix("give -from as well")
 	case o.pprof && o.addr == "":
 		return fault.New(fault.Usage, "flag -pprof needs HTTP").WithFix("give -addr as well")
 	}
 	return nil
 }
 
-// parse sets the flags from the arguments, and from the environment those that aren't given.
-func (a App) parse(fs *flag.FlagSet, pr process, hide func(string)) error {
+// parse sets the flags from the arguments, and from the environment those that aren't given. It returns the arguments that
+// aren't flags, which may stand anywhere.
+func (a App) parse(fs *flag.FlagSet, pr process, hide func(string)) (rest []string, err error) {
 	fs.SetOutput(io.Discard)
 	var secrets []*secretFlag
 	fs.VisitAll(func(f *flag.Flag) {
@@ -102,22 +117,24 @@ func (a App) parse(fs *flag.FlagSet, pr process, hide func(string)) error {
 			secrets = append(secrets, v)
 		}
 	})
-	if err := fs.Parse(pr.args); err != nil {
-		for _, v := range secrets {
-			if v.err != nil { // package flag's own error would show the value
-				return v.err
+	for args := pr.args; ; args = fs.Args()[1:] {
+		if err := fs.Parse(args); err != nil {
+			for _, v := range secrets {
+				if v.err != nil { // package flag's own error would show the value
+					return nil, v.err
+				}
 			}
+			return nil, usageError(fs, err)
 		}
-		return usageError(fs, err)
-	}
-	if fs.NArg() > 0 {
-		return fault.New(fault.Usage, "unexpected argument %q", fs.Arg(0)).
-			WithFix("give flags only, as -name=value; %q and what follows isn't one", fs.Arg(0))
+		if fs.NArg() == 0 {
+			break
+		}
+		rest = append(rest, fs.Arg(0))
 	}
 	for _, v := range secrets {
 		v.fromEnv = true
 	}
-	return a.parseEnv(fs, pr.env)
+	return rest, a.parseEnv(fs, pr.env)
 }
 
 // parseEnv sets the flags that weren't given from their twins. A binary's environment may well have a variable that ends
@@ -209,10 +226,11 @@ func distance(a, b string) int {
 // help is the text of -help.
 func (a App) help(fs *flag.FlagSet) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Usage: %s [flags]\n", a.Name)
+	fmt.Fprintf(&b, "Usage: %s [command] [flags]\n", a.Name)
 	if a.About != "" {
 		fmt.Fprintf(&b, "\n%s\n", a.About)
 	}
+	b.WriteString(usageOfVerbs())
 	b.WriteString("\nFlags, with their environment variables:\n")
 	fs.VisitAll(func(f *flag.Flag) {
 		arg, usage := flag.UnquoteUsage(f)

@@ -14,7 +14,9 @@ import (
 	"unicode"
 
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/savepoint"
 )
 
 // The exit codes.
@@ -46,7 +48,18 @@ func (a App) run(pr process) int {
 	if a.Flags != nil {
 		a.Flags(fs)
 	}
-	err := a.parse(fs, pr, red.hide)
+	v, args, err := verbOf(pr.args)
+	if err != nil {
+		return c.report(err)
+	}
+	if v.flags != nil {
+		v.flags(&c.opts, fs)
+	}
+	pr.args = args
+	args, err = a.parse(fs, pr, red.hide)
+	if err == nil {
+		err = v.check(args)
+	}
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return c.print(a.help(fs))
@@ -61,7 +74,7 @@ func (a App) run(pr process) int {
 	c.makeEnv(fs)
 	ctx, stop := c.signals()
 	defer stop()
-	return c.report(c.do(ctx))
+	return c.report(v.do(c, ctx, args))
 }
 
 func (c *command) makeEnv(fs *flag.FlagSet) {
@@ -89,6 +102,17 @@ func (c *command) makeEnv(fs *flag.FlagSet) {
 			return s, nil
 		},
 	}
+	if c.opts.from != "" {
+		c.env.Config.Begin = c.begin
+	}
+}
+
+// begin puts into the job's state what -from names.
+func (c *command) begin(own store.Store) error {
+	cfg := c.env.Config
+	return savepoint.Start{
+		Job: cfg.Name, From: c.opts.from, Open: cfg.Open, Rewind: c.opts.rewind, TakeOver: c.opts.takeOver, Log: c.log,
+	}.Begin(own)
 }
 
 // signals makes the context that the first signal ends; the second one ends the process. stop waits for the goroutine.
@@ -121,7 +145,8 @@ func (c *command) signals() (ctx context.Context, stop func()) {
 	}
 }
 
-func (c *command) do(ctx context.Context) error {
+// run runs the pipeline, or shows it.
+func (c *command) run(ctx context.Context, _ []string) error {
 	switch {
 	case c.opts.plan != "":
 		return c.plan(ctx)
@@ -221,6 +246,7 @@ func (c *command) work(ctx context.Context) error {
 	if c.opts.drain {
 		p.Stop(engine.Drain)
 	}
+	defer c.control(p)()
 	began := time.Now()
 	err = p.Run(ctx)
 	if err == nil {
@@ -291,11 +317,16 @@ func (c *command) report(err error) int {
 }
 
 func exitCode(err error) int {
-	switch fault.CodeOf(err) {
+	id := fault.CodeOf(err)
+	if r, ok := errors.AsType[*remote](err); ok {
+		id = r.code
+	}
+	switch id {
 	case fault.ClaimHeld.ID:
 		return exitHeld
 	case fault.Usage.ID, fault.PortTaken.ID, fault.NoSecret.ID, fault.BadPipeline.ID, fault.BadType.ID, fault.Parallelism.ID,
-		fault.OtherJob.ID, fault.DroppedState.ID, fault.Preflight.ID:
+		fault.OtherJob.ID, fault.DroppedState.ID, fault.Preflight.ID, fault.SavepointTaken.ID, fault.NoCheckpoint.ID, fault.NewerThere.ID,
+		fault.UnknownName.ID, fault.UncommittedOp.ID:
 		return exitUsage
 	}
 	return exitFailed

@@ -111,7 +111,7 @@ func TestFlagsBeatTheEnvironment(t *testing.T) {
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		var o options
 		o.declare(fs, a)
-		if err := a.parse(fs, testProcess(c.env, c.args...), nil); err != nil {
+		if _, err := a.parse(fs, testProcess(c.env, c.args...), nil); err != nil {
 			t.Error(err)
 		}
 		if o != c.want {
@@ -124,7 +124,7 @@ func TestAllBadVariablesAreNamed(t *testing.T) {
 	a := App{Name: "x"}
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	(&options{}).declare(fs, a)
-	err := a.parse(fs, testProcess(map[string]string{"X_DRAIN": "perhaps", "X_CHECKPOINT": "often"}), nil)
+	_, err := a.parse(fs, testProcess(map[string]string{"X_DRAIN": "perhaps", "X_CHECKPOINT": "often"}), nil)
 	if err == nil || !strings.Contains(err.Error(), "X_DRAIN") || !strings.Contains(err.Error(), "X_CHECKPOINT") {
 		t.Errorf("err = %v", err)
 	}
