@@ -314,6 +314,9 @@ func (c *coord) abandon() uint64 {
 // written doesn't count: a restart would not help, and nothing is lost while the job goes on.
 func (c *coord) countFailure(cause error, epoch uint64) error {
 	j := c.job
+	if fault.CodeOf(cause) == fault.Fenced.ID {
+		return c.failAll(cause)
+	}
 	c.failures++
 	c.lastFailure = cause
 	j.statusMu.Lock()

@@ -84,6 +84,12 @@ func (r *region) run(ctx context.Context, c *coord, rec *store.Record) {
 			return
 		}
 		rec, err = c.job.newest()
+		for told := false; outage(err) && sleep(ctx, time.Second); rec, err = c.job.newest() {
+			if !told {
+				c.job.log.Warn("can't read the newest checkpoint; trying until it can be", "error", err)
+			}
+			told = true
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -90,13 +91,19 @@ func (r Restart) span() string {
 	return "without a checkpoint in between"
 }
 
+// outage says that the store may answer later: what can't be learned from it between attempts is no reason to give up.
+func outage(err error) bool {
+	id := fault.CodeOf(err)
+	return errors.Is(err, store.ErrUnknown) || id == fault.StoreFull.ID || id == fault.StateDir.ID
+}
+
 // isFinal says whether an error would only come again.
 func isFinal(err error) bool {
 	switch fault.CodeOf(err) {
 	case fault.BadRecord.ID, fault.PoisonBudget.ID, fault.BadState.ID, fault.NewerFormat.ID, fault.DamagedEpoch.ID,
 		fault.NoTopic.ID, fault.AuthFailed.ID, fault.NoInput.ID, fault.Unreadable.ID, fault.CutShort.ID, fault.BadType.ID,
 		fault.BadPipeline.ID, fault.UncommittedOp.ID, fault.LostRange.ID, fault.LostSplit.ID, fault.BadPosition.ID,
-		fault.DroppedState.ID, fault.SinkRejected.ID, fault.Preflight.ID:
+		fault.DroppedState.ID, fault.SinkRejected.ID, fault.Preflight.ID, fault.Fenced.ID:
 		return true
 	}
 	return sink.IsPermanent(err)

@@ -322,7 +322,7 @@ func exitCode(err error) int {
 		id = r.code
 	}
 	switch id {
-	case fault.ClaimHeld.ID:
+	case fault.ClaimHeld.ID, fault.Fenced.ID:
 		return exitHeld
 	case fault.Usage.ID, fault.PortTaken.ID, fault.NoSecret.ID, fault.BadPipeline.ID, fault.BadType.ID, fault.Parallelism.ID,
 		fault.OtherJob.ID, fault.DroppedState.ID, fault.Preflight.ID, fault.SavepointTaken.ID, fault.NoCheckpoint.ID, fault.NewerThere.ID,

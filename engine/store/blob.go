@@ -33,7 +33,7 @@ func (d *Dir) Create(epoch uint64, name string) (Writer, error) {
 	if d.o.ReadOnly || d.closed.Load() {
 		return nil, d.held()
 	}
-	w := &blobWriter{d: d, epoch: epoch, rel: blobDir(epoch) + "/" + blobName(name)}
+	w := &blobWriter{d: d, epoch: epoch, rel: blobDir(epoch) + "/" + BlobName(name)}
 	w.sum.Reset()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -48,9 +48,9 @@ func (d *Dir) Create(epoch uint64, name string) (Writer, error) {
 	return w, nil
 }
 
-// blobName makes a file name of any string. It differs for different strings also where upper and lower case are the
+// BlobName makes a file name of any string. It differs for different strings also where upper and lower case are the
 // same, and is never a device's name.
-func blobName(name string) string {
+func BlobName(name string) string {
 	var b strings.Builder
 	b.WriteString("b-")
 	for _, c := range []byte(name) {
@@ -190,7 +190,7 @@ func (d *Dir) ReadBlob(b Blob) (Reader, error) {
 
 func (d *Dir) openBlob(b Blob) (OpenFile, error) {
 	if _, ok := blobEpoch(b.File); !ok || !filepath.IsLocal(filepath.FromSlash(b.File)) {
-		return nil, fmt.Errorf("%w: not the name of a blob", errDamaged)
+		return nil, fmt.Errorf("%w: not the name of a blob", ErrDamaged)
 	}
 	f, err := d.fs.Open(d.path(b.File))
 	if err != nil {
@@ -198,7 +198,7 @@ func (d *Dir) openBlob(b Blob) (OpenFile, error) {
 	}
 	n, err := f.Size()
 	if err == nil && n != b.Size {
-		err = fmt.Errorf("%w: %d bytes instead of %d", errDamaged, n, b.Size)
+		err = fmt.Errorf("%w: %d bytes instead of %d", ErrDamaged, n, b.Size)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -216,7 +216,7 @@ func (d *Dir) Verify(b Blob) error {
 	x.Reset()
 	_, err = io.Copy(&x, io.NewSectionReader(r, 0, r.Size()))
 	if err == nil && x.Sum64() != b.Sum {
-		err = fmt.Errorf("%w: checksum differs", errDamaged)
+		err = fmt.Errorf("%w: checksum differs", ErrDamaged)
 	}
 	if err = errors.Join(err, r.Close()); err == nil {
 		return nil

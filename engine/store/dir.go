@@ -64,7 +64,7 @@ func Open(dir string, o Options) (*Dir, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.StateDir, err, "open state directory %s", dir)
 	}
-	o = o.withDefaults()
+	o = o.WithDefaults()
 	d := &Dir{
 		root: root, o: o, fs: o.FS, log: o.Log,
 		unsure: map[uint64]known{}, pinned: map[uint64]bool{},
@@ -164,7 +164,7 @@ func (d *Dir) NextEpoch() (uint64, error) {
 }
 
 func (d *Dir) reserve(below uint64) error {
-	b, err := encode(magicNumbers, numbersFormat, numbers{Job: d.o.Job, Below: below})
+	b, err := Encode(magicNumbers, numbersFormat, numbers{Job: d.o.Job, Below: below})
 	if err != nil {
 		return err
 	}

@@ -22,13 +22,13 @@ const (
 	frameSize = frameHead + 8
 )
 
-// errDamaged is the root of all errors about content that isn't what was written.
-var errDamaged = errors.New("damaged")
+// ErrDamaged is the root of all errors about content that isn't what was written.
+var ErrDamaged = errors.New("damaged")
 
-// newerError says that a file was written by a later version.
-type newerError struct{ has, knows uint32 }
+// NewerError says that a file or object was written by a later version.
+type NewerError struct{ has, knows uint32 }
 
-func (e *newerError) Error() string {
+func (e *NewerError) Error() string {
 	return fmt.Sprintf("format version %d, this binary reads up to %d", e.has, e.knows)
 }
 
@@ -52,20 +52,20 @@ func frameSum(head, payload []byte) uint64 {
 // openFrame checks a whole file and returns its payload, a part of data.
 func openFrame(magic string, knows uint32, data []byte) ([]byte, error) {
 	if len(data) < frameSize {
-		return nil, fmt.Errorf("%w: %d bytes, too short for a header", errDamaged, len(data))
+		return nil, fmt.Errorf("%w: %d bytes, too short for a header", ErrDamaged, len(data))
 	}
 	if string(data[:8]) != magic {
-		return nil, fmt.Errorf("%w: begins with %q, not with %q", errDamaged, data[:8], magic)
+		return nil, fmt.Errorf("%w: begins with %q, not with %q", ErrDamaged, data[:8], magic)
 	}
 	payload := data[frameSize:]
 	if n := binary.LittleEndian.Uint64(data[12:]); n != uint64(len(payload)) {
-		return nil, fmt.Errorf("%w: %d bytes of content, %d announced", errDamaged, len(payload), n)
+		return nil, fmt.Errorf("%w: %d bytes of content, %d announced", ErrDamaged, len(payload), n)
 	}
 	if frameSum(data[:frameHead], payload) != binary.LittleEndian.Uint64(data[frameHead:]) {
-		return nil, fmt.Errorf("%w: checksum differs", errDamaged)
+		return nil, fmt.Errorf("%w: checksum differs", ErrDamaged)
 	}
 	if v := binary.LittleEndian.Uint32(data[8:]); v > knows {
-		return nil, &newerError{has: v, knows: knows}
+		return nil, &NewerError{has: v, knows: knows}
 	}
 	return payload, nil
 }
@@ -97,8 +97,8 @@ var (
 	}()
 )
 
-// encode frames v; it fails only for values CBOR has no form for.
-func encode(magic string, version uint32, v any) ([]byte, error) {
+// Encode puts v into a frame, for stores in this module; magic has eight bytes. It fails only for values CBOR has no form for.
+func Encode(magic string, version uint32, v any) ([]byte, error) {
 	payload, err := encMode.Marshal(v)
 	if err != nil {
 		return nil, err
@@ -106,26 +106,29 @@ func encode(magic string, version uint32, v any) ([]byte, error) {
 	return appendFrame(magic, version, payload), nil
 }
 
-func decode(magic string, knows uint32, data []byte, v any) error {
+// Decode reads what Encode made. Errors match ErrDamaged, or are a NewerError for versions above knows.
+func Decode(magic string, knows uint32, data []byte, v any) error {
 	payload, err := openFrame(magic, knows, data)
 	if err != nil {
 		return err
 	}
 	if err := decMode.Unmarshal(payload, v); err != nil {
-		return fmt.Errorf("%w: %w", errDamaged, err)
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return nil
 }
 
-func encodeRecord(r *Record) ([]byte, error) { return encode(magicRecord, Format, r) }
+// EncodeRecord is Encode for the record of an epoch.
+func EncodeRecord(r *Record) ([]byte, error) { return Encode(magicRecord, Format, r) }
 
-func decodeRecord(data []byte) (*Record, error) {
+// DecodeRecord reads what EncodeRecord made.
+func DecodeRecord(data []byte) (*Record, error) {
 	r := new(Record)
-	if err := decode(magicRecord, Format, data, r); err != nil {
+	if err := Decode(magicRecord, Format, data, r); err != nil {
 		return nil, err
 	}
 	if r.Epoch == 0 || r.Format < 1 || r.Format > Format {
-		return nil, fmt.Errorf("%w: epoch %d, format %d", errDamaged, r.Epoch, r.Format)
+		return nil, fmt.Errorf("%w: epoch %d, format %d", ErrDamaged, r.Epoch, r.Format)
 	}
 	return r, nil
 }

@@ -10,7 +10,7 @@ import (
 
 func sample(f *testing.F) []byte {
 	f.Helper()
-	b, err := encodeRecord(&Record{
+	b, err := EncodeRecord(&Record{
 		Format: 1, Job: "j", Epoch: 7, Taken: time.Unix(9, 5000).UTC(), KeyGroups: 128,
 		Sources:   map[string]Source{"in": {Splits: []Split{{ID: "a\xff", Position: []byte{1}, Watermark: -1 << 63}}}},
 		Operators: map[string]Operator{"o": {Parallelism: 1, Tasks: []Task{{Backend: "b", Files: []File{{Name: "1.sst", Blob: Blob{File: "x", Size: 2}}}}}}},
@@ -46,19 +46,19 @@ func fuzzFrame(f *testing.F, whole []byte, decode func([]byte) ([]byte, error)) 
 
 func FuzzRecord(f *testing.F) {
 	fuzzFrame(f, sample(f), func(b []byte) ([]byte, error) {
-		r, err := decodeRecord(b)
+		r, err := DecodeRecord(b)
 		if err != nil {
 			return nil, err
 		}
 		for range r.Blobs() {
 		}
-		return encodeRecord(r)
+		return EncodeRecord(r)
 	})
 }
 
 func FuzzPointer(f *testing.F) {
 	p := pointer{Job: "j", Epoch: 7, File: recordPath(7), Sum: 1, Kept: []uint64{3, 5}}
-	whole, err := encode(magicPointer, pointerFormat, p)
+	whole, err := Encode(magicPointer, pointerFormat, p)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func FuzzPointer(f *testing.F) {
 		if err != nil {
 			return nil, err
 		}
-		return encode(magicPointer, pointerFormat, p)
+		return Encode(magicPointer, pointerFormat, p)
 	})
 }
 

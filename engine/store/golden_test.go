@@ -34,7 +34,7 @@ func TestFormat1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := decodeRecord(data)
+	got, err := DecodeRecord(data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,17 +44,17 @@ func TestFormat1(t *testing.T) {
 	// What is written now is marked as newer, so that the version before refuses it and doesn't lose its files.
 	got.Format = Format
 	got.Operators["count"].Tasks[1].Files = []File{{Name: "1.sst", Blob: Blob{File: "f", Size: 1}}}
-	data, err = encodeRecord(got)
+	data, err = EncodeRecord(got)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var v1 Record
-	err = decode(magicRecord, 1, data, &v1)
+	err = Decode(magicRecord, 1, data, &v1)
 	d := &Dir{root: "r"}
 	if fault.CodeOf(d.unreadable(err, "x", "checkpoint")) != fault.NewerFormat.ID {
 		t.Errorf("a binary that knows format 1 says %v", err)
 	}
-	again, err := decodeRecord(data)
+	again, err := DecodeRecord(data)
 	if err != nil || !reflect.DeepEqual(again, got) {
 		t.Errorf("got %+v, %v", again, err)
 	}

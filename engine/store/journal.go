@@ -97,7 +97,7 @@ type journalContent struct {
 	torn  bool     // the last append was cut off by a crash
 }
 
-// parseJournal reads a whole file. With an error that is errDamaged the lines that are whole are returned as well.
+// parseJournal reads a whole file. With an error that is ErrDamaged the lines that are whole are returned as well.
 func parseJournal(kind string, data []byte) (journalContent, error) {
 	var c journalContent
 	var damage error
@@ -112,7 +112,7 @@ func parseJournal(kind string, data []byte) (journalContent, error) {
 			at = len(data)
 		default:
 			if damage == nil {
-				damage = fmt.Errorf("%w: line at byte %d", errDamaged, at)
+				damage = fmt.Errorf("%w: line at byte %d", ErrDamaged, at)
 			}
 			end := bytes.IndexByte(data[at:], '\n')
 			if end < 0 {
@@ -122,7 +122,7 @@ func parseJournal(kind string, data []byte) (journalContent, error) {
 		}
 	}
 	if len(c.lines) == 0 {
-		return c, fmt.Errorf("%w: no first line", errDamaged)
+		return c, fmt.Errorf("%w: no first line", ErrDamaged)
 	}
 	job, err := parseHeader(kind, c.lines[0])
 	if err != nil {
@@ -182,13 +182,13 @@ func parseHeader(kind, text string) (job string, err error) {
 	version, quoted, ok2 := strings.Cut(rest, " ")
 	v, err := strconv.ParseUint(version, 10, 32)
 	if !ok || !ok2 || err != nil {
-		return "", fmt.Errorf("%w: first line %q", errDamaged, text)
+		return "", fmt.Errorf("%w: first line %q", ErrDamaged, text)
 	}
 	if v > journalFormat {
-		return "", &newerError{has: uint32(v), knows: journalFormat}
+		return "", &NewerError{has: uint32(v), knows: journalFormat}
 	}
 	if job, err = strconv.Unquote(quoted); err != nil {
-		return "", fmt.Errorf("%w: first line %q", errDamaged, text)
+		return "", fmt.Errorf("%w: first line %q", ErrDamaged, text)
 	}
 	return job, nil
 }

@@ -42,7 +42,7 @@ func parseGrants(lines []string) (map[string]int, error) {
 		op, rest, err := cutQuoted(l)
 		n, convErr := strconv.Atoi(rest)
 		if err != nil || convErr != nil || n < 0 {
-			damage = cmp.Or(damage, fmt.Errorf("%w: line %q", errDamaged, l))
+			damage = cmp.Or(damage, fmt.Errorf("%w: line %q", ErrDamaged, l))
 			continue
 		}
 		slots[op] = max(slots[op], n)
@@ -57,7 +57,7 @@ func cutQuoted(l string) (s, rest string, err error) {
 		s, err = strconv.Unquote(q)
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("%w: line %q", errDamaged, l)
+		return "", "", fmt.Errorf("%w: line %q", ErrDamaged, l)
 	}
 	return s, strings.TrimPrefix(l[len(q):], " "), nil
 }
@@ -119,7 +119,7 @@ func parseCommits(lines []string) (map[string]uint64, error) {
 			n, err := strconv.ParseUint(number, 10, 64)
 			token, after, quoteErr := cutQuoted(quoted)
 			if !ok || err != nil || quoteErr != nil {
-				damage = cmp.Or(damage, fmt.Errorf("%w: line %q", errDamaged, l))
+				damage = cmp.Or(damage, fmt.Errorf("%w: line %q", ErrDamaged, l))
 				break
 			}
 			tokens[token] = n

@@ -109,7 +109,7 @@ func (d *Dir) loadNumbers(f *found) error {
 			f.job = f.numbers.Job
 		}
 	case errors.Is(err, fs.ErrNotExist) && f.fresh:
-	case errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist):
 		d.log.Warn("epoch numbers file lost, numbers jump ahead", "path", d.path(numbersName), "error", err)
 		f.jump = true
 	default:
@@ -170,7 +170,7 @@ func (d *Dir) salvage(err error, rel string) error {
 	if err == nil {
 		return nil
 	}
-	damage := errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist)
+	damage := errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist)
 	if damage && d.o.Salvage {
 		d.log.Warn("damaged file accepted, whole entries kept", "path", d.path(rel), "error", err)
 		return nil

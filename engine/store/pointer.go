@@ -38,16 +38,16 @@ type pointer struct {
 
 func decodePointer(data []byte) (pointer, error) {
 	var p pointer
-	if err := decode(magicPointer, pointerFormat, data, &p); err != nil {
+	if err := Decode(magicPointer, pointerFormat, data, &p); err != nil {
 		return pointer{}, err
 	}
 	if p.Epoch != 0 && p.File != recordPath(p.Epoch) {
-		return pointer{}, fmt.Errorf("%w: epoch %d is said to be in %q", errDamaged, p.Epoch, p.File)
+		return pointer{}, fmt.Errorf("%w: epoch %d is said to be in %q", ErrDamaged, p.Epoch, p.File)
 	}
 	last := uint64(0)
 	for _, k := range p.Kept {
 		if k <= last || k >= p.Epoch {
-			return pointer{}, fmt.Errorf("%w: retained epochs %d", errDamaged, p.Kept)
+			return pointer{}, fmt.Errorf("%w: retained epochs %d", ErrDamaged, p.Kept)
 		}
 		last = k
 	}
@@ -62,7 +62,7 @@ type numbers struct {
 
 func decodeNumbers(data []byte) (numbers, error) {
 	var n numbers
-	if err := decode(magicNumbers, numbersFormat, data, &n); err != nil {
+	if err := Decode(magicNumbers, numbersFormat, data, &n); err != nil {
 		return numbers{}, err
 	}
 	return n, nil
@@ -91,12 +91,12 @@ func (d *Dir) full(err error, rel, what string, args ...any) error {
 
 // unreadable is the error of something that couldn't be read: damage, a newer version, or the file system's refusal.
 func (d *Dir) unreadable(err error, rel, what string) error {
-	switch newer, isNewer := errors.AsType[*newerError](err); {
+	switch newer, isNewer := errors.AsType[*NewerError](err); {
 	case fault.CodeOf(err) != "":
 		return err
 	case isNewer:
 		return fault.New(fault.NewerFormat, "%s %s has %s", what, d.path(rel), newer)
-	case errors.Is(err, errDamaged) || errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist):
 		return fault.Wrap(fault.DamagedEpoch, err, "read %s %s", what, d.path(rel))
 	default:
 		return fault.Wrap(fault.StateDir, err, "read %s %s", what, d.path(rel))
@@ -118,14 +118,14 @@ func (d *Dir) readRecord(epoch, sum uint64) (*Record, known, error) {
 	data, err := readFile(d.fs, d.path(rel))
 	if err == nil && sum != 0 && xxhash.Sum64(data) != sum {
 		// An intact frame of a newer version would differ as well, so damage it is.
-		err = fmt.Errorf("%w: it isn't the file that %s names", errDamaged, pointerName)
+		err = fmt.Errorf("%w: it isn't the file that %s names", ErrDamaged, pointerName)
 	}
 	var r *Record
 	if err == nil {
-		r, err = decodeRecord(data)
+		r, err = DecodeRecord(data)
 	}
 	if err == nil && (r.Epoch != epoch || r.Job != d.o.Job) {
-		err = fmt.Errorf("%w: it has epoch %d of job %q", errDamaged, r.Epoch, r.Job)
+		err = fmt.Errorf("%w: it has epoch %d of job %q", ErrDamaged, r.Epoch, r.Job)
 	}
 	if err != nil {
 		return nil, k, d.unreadable(err, rel, "checkpoint")

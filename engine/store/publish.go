@@ -21,7 +21,7 @@ func (d *Dir) Publish(rec *Record) error {
 	if err := d.admit(&r); err != nil {
 		return err
 	}
-	data, err := encodeRecord(&r)
+	data, err := EncodeRecord(&r)
 	if err != nil {
 		return fmt.Errorf("encode record of epoch %d: %w", r.Epoch, err)
 	}
@@ -101,7 +101,7 @@ func (d *Dir) writeRecord(r *Record, data []byte) error {
 
 // writePointer replaces CURRENT. If it returns an error, decided says that CURRENT is what it was.
 func (d *Dir) writePointer(p pointer) (decided bool, err error) {
-	data, err := encode(magicPointer, pointerFormat, p)
+	data, err := Encode(magicPointer, pointerFormat, p)
 	if err != nil {
 		return true, err
 	}

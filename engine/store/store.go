@@ -158,7 +158,8 @@ type Options struct {
 	FS FS
 }
 
-func (o Options) withDefaults() Options {
+// WithDefaults replaces what is unset.
+func (o Options) WithDefaults() Options {
 	if o.Retain == 0 {
 		o.Retain = 3
 	}

@@ -27,6 +27,9 @@ var (
 	NotRunning     = add("WL1116", "the job doesn't run", "start it, or give -state the directory of the one that runs")
 	SavepointFails = add("WL1117", "a savepoint failed", "look at the cause; the job goes on, and what was written of the savepoint is removed")
 
+	Fenced   = add("WL1121", "another process has taken over the job's state", "leave the other process to it, or stop it and start this one again; nothing of this one was completed since")
+	NoCreate = add("WL1122", "the object store overwrites where it should refuse", "use an object store with conditional writes (If-None-Match: *), or keep the state in a directory")
+
 	// Reading.
 	NoInput      = add("WL1201", "there is nothing to read", "check the path or pattern")
 	Unreadable   = add("WL1202", "an input can't be read", "check that it exists and that this user may read it")
