@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# Gets what the tests need beyond Go: a C compiler (for -race), Java 17, Redis, Chromium and the Kafka broker's jars.
+# Gets what the tests need beyond Go: a C compiler (for -race), Java 17, Redis, Chromium, the Kafka broker's jars
+# and versitygw, an object store.
 #
 #   scripts/deps.sh
 #
 # Safe to run again at any time; does nothing, quickly, when all is there. Packages are installed with apt-get, as root
 # only; without root it prints the line to run. The jars go to ${WEIRLINE_CACHE:-$HOME/.cache/weirline}/kafka-4.3.1, with
-# an archive of their loaded classes that halves the time a broker takes to start.
+# an archive of their loaded classes that halves the time a broker takes to start. versitygw is built by go install (one or
+# two minutes, 61 MB) into versitygw-1.8.0 beside them.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kafka_version=4.3.1
 cache=${WEIRLINE_CACHE:-$HOME/.cache/weirline}
 jars=$cache/kafka-$kafka_version
+versitygw_version=1.8.0
+versitygw=$cache/versitygw-$versitygw_version
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -111,8 +115,21 @@ EOF
   tmp=
 }
 
+# Outside the repository, so that its go.mod plays no part.
+build_versitygw() {
+  mkdir -p "$cache"
+  tmp=$(mktemp -d "$cache/.versitygw.XXXXXX")
+  (cd "$tmp" && CGO_ENABLED=0 GOFLAGS='' GOBIN=$tmp go install "github.com/versity/versitygw/cmd/versitygw@v$versitygw_version")
+  chmod 755 "$tmp"
+  if mv -T "$tmp" "$versitygw" 2>/dev/null; then tmp=; fi
+  [ -x "$versitygw/versitygw" ] # when two runs race, the first one's copy is as good
+  [ -z "$tmp" ] || rm -rf "$tmp"
+  tmp=
+}
+
 packages=$(missing_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || install_packages $packages
 [ -d "$jars" ] || fetch_kafka
 [ -e "$jars/classes.jsa" ] || archive_classes
+[ -d "$versitygw" ] || build_versitygw

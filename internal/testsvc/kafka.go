@@ -79,13 +79,9 @@ func kafkaJars() (string, error) {
 	if _, err := exec.LookPath("java"); err != nil {
 		return "", fmt.Errorf("find java for kafka: %w; run `make deps`", err)
 	}
-	cache := os.Getenv("WEIRLINE_CACHE")
-	if cache == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("find kafka: %w; set WEIRLINE_CACHE and run `make deps`", err)
-		}
-		cache = filepath.Join(home, ".cache", "weirline")
+	cache, err := cacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find kafka: %w", err)
 	}
 	jars := filepath.Join(cache, "kafka-"+kafkaVersion)
 	if _, err := os.Stat(jars); err != nil {

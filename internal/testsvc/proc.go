@@ -141,6 +141,18 @@ func (p *proc) tail() []byte {
 	return b[max(0, len(b)-4000):]
 }
 
+// cacheDir is where scripts/deps.sh puts what isn't a package of the system.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("WEIRLINE_CACHE"); dir != "" {
+		return dir, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("%w; set WEIRLINE_CACHE and run `make deps`", err)
+	}
+	return filepath.Join(home, ".cache", "weirline"), nil
+}
+
 // freePort chooses a port that nobody listens on, below the range the kernel takes ports from by itself, so that no
 // outgoing connection grabs it while a server is being restarted.
 func freePort() (int, error) {

@@ -14,11 +14,12 @@ var shared struct {
 	inMain bool
 	kafka  *KafkaServer
 	redis  *RedisServer
+	s3     *S3Server
 	dirs   []string
 }
 
 // Main runs the tests, stops the shared servers, removes their data and returns the exit code for [os.Exit]. A test
-// binary that uses [Kafka] or [Redis] calls it from TestMain.
+// binary that uses [Kafka], [Redis] or [S3] calls it from TestMain.
 func Main(m *testing.M) int {
 	shared.mu.Lock()
 	shared.inMain = true
@@ -36,12 +37,15 @@ func stopShared() {
 	if shared.redis != nil {
 		shared.redis.Kill()
 	}
+	if shared.s3 != nil {
+		shared.s3.Kill()
+	}
 	for _, dir := range shared.dirs {
 		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintf(os.Stderr, "testsvc: remove data of a shared server: %v\n", err)
 		}
 	}
-	shared.kafka, shared.redis, shared.dirs, shared.inMain = nil, nil, nil, false
+	shared.kafka, shared.redis, shared.s3, shared.dirs, shared.inMain = nil, nil, nil, nil, false
 }
 
 // Kafka returns the broker that the tests of this binary share, started at the first call. Leave it running, and use
@@ -60,6 +64,13 @@ func Redis(t testing.TB) *RedisServer {
 	return share(t, &shared.redis, func(dir string) (*RedisServer, error) {
 		return StartRedis(context.Background(), dir, RedisOptions{})
 	})
+}
+
+// S3 returns the object store that the tests of this binary share, started at the first call. Leave it running, and use
+// prefixes of your own. The binary needs [Main].
+func S3(t testing.TB) *S3Server {
+	t.Helper()
+	return share(t, &shared.s3, func(dir string) (*S3Server, error) { return StartS3(context.Background(), dir) })
 }
 
 func share[S any](t testing.TB, server **S, start func(dir string) (*S, error)) *S {
@@ -105,4 +116,15 @@ func NewRedis(t testing.TB, o RedisOptions) *RedisServer {
 	}
 	t.Cleanup(r.Kill)
 	return r
+}
+
+// NewS3 starts an object store for this test alone and ends it, its data too, with the test.
+func NewS3(t testing.TB) *S3Server {
+	t.Helper()
+	s, err := StartS3(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	return s
 }
