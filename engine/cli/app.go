@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/engine/store"
 )
 
 // App is a pipeline binary. Name and Build are required.
@@ -26,6 +27,10 @@ type App struct {
 
 	// State is the default of -state. "" = Name + ".state", "none" = nothing is stored unless -state says where.
 	State string
+
+	// Store lets -state be a URL such as s3://bucket/prefix: it is what Config.Store gets for that, blob.At for one. nil = -state
+	// is a directory.
+	Store func(location string) func(o store.Options) (store.Store, error)
 
 	// Addr is the default of -addr. "" = no HTTP unless told.
 	Addr string

@@ -27,7 +27,7 @@
 //	0    the input has ended, or the job was suspended or drained
 //	1    the job failed
 //	2    the command line or the configuration is wrong; nothing was started
-//	3    another copy holds the state directory
+//	3    another copy holds the state directory, or has taken over the state
 //	130  a second signal came
 //
 // What went wrong is printed once, to standard error, as "error: WL1501: ...; fix: ...".

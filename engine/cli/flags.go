@@ -246,7 +246,7 @@ func (a App) help(fs *flag.FlagSet) string {
 		}
 		b.WriteString("\n")
 	})
-	b.WriteString("\nExit codes: 0 done or suspended, 1 failed, 2 usage or configuration, 3 the state is held by another copy,\n" +
-		"130 second signal.\n")
+	b.WriteString("\nExit codes: 0 done or suspended, 1 failed, 2 usage or configuration, 3 the state is held or was taken over by\n" +
+		"another copy, 130 second signal.\n")
 	return b.String()
 }

@@ -68,6 +68,10 @@ func (a App) run(pr process) int {
 	case err == nil:
 		err = c.opts.validate()
 	}
+	if err == nil && strings.Contains(c.opts.state, "://") && a.Store == nil {
+		err = fault.New(fault.Usage, "flag -state=%s: this binary keeps its state in a directory only", c.opts.state).
+			WithFix("give a directory, or build the binary with App.Store set to blob.At")
+	}
 	if err != nil {
 		return c.report(err)
 	}
@@ -104,6 +108,9 @@ func (c *command) makeEnv(fs *flag.FlagSet) {
 	}
 	if c.opts.from != "" {
 		c.env.Config.Begin = c.begin
+	}
+	if strings.Contains(c.opts.state, "://") {
+		c.env.Config.Dir, c.env.Config.Store = "", c.app.Store(c.opts.state)
 	}
 }
 

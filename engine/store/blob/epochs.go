@@ -193,8 +193,8 @@ func (s *Store) Discard(epoch uint64) {
 func (s *Store) Latest() (*store.Record, error) {
 	s.pub.Lock()
 	defer s.pub.Unlock()
-	if err := s.settle(); err != nil {
-		return nil, s.full(err, logPrefix, "settle which checkpoint is the newest")
+	if err := s.ask(); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	cur, err := s.cur, s.bad
@@ -221,6 +221,25 @@ func (s *Store) Latest() (*store.Record, error) {
 		s.mark(cur, err)
 	}
 	return nil, s.withOlder(err)
+}
+
+// ask settles what is pending and finds out whether somebody else has taken over: who is told an epoch goes on from there,
+// and clears away what isn't its own. The caller holds pub.
+func (s *Store) ask() error {
+	if s.o.ReadOnly {
+		return nil
+	}
+	if err := s.usable(); err != nil {
+		return err
+	}
+	err := s.settle()
+	if err == nil {
+		err = s.alone(logKey(s.head.Seq))
+	}
+	if err != nil {
+		return s.full(err, logPrefix, "settle which checkpoint is the newest")
+	}
+	return nil
 }
 
 // mark notes that the newest epoch can't be used.
@@ -263,8 +282,8 @@ func (s *Store) withOlder(err error) error {
 func (s *Store) Fallback() (*store.Record, error) {
 	s.pub.Lock()
 	defer s.pub.Unlock()
-	if err := s.settle(); err != nil {
-		return nil, s.full(err, logPrefix, "settle which checkpoint is the newest")
+	if err := s.ask(); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	candidates := slices.Clone(s.known)

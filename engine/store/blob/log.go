@@ -154,6 +154,11 @@ func (s *Store) try(p *attempt) error {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	return s.alone(key)
+}
+
+// alone looks for entries after one's own.
+func (s *Store) alone(key string) error {
 	later, err := s.b.List(s.ctx, logPrefix, key, 1)
 	if err != nil || len(later) == 0 {
 		return err

@@ -68,10 +68,8 @@ func (s *Store) probe() error {
 			err = nil
 		}
 	}
-	if fault.CodeOf(err) == "" {
-		if err2 := s.b.Delete(s.ctx, []string{key}); err == nil {
-			err = err2
-		}
+	if err2 := s.b.Delete(s.ctx, []string{key}); err == nil {
+		err = err2
 	}
 	if err != nil && fault.CodeOf(err) == "" {
 		return advise(fault.Wrap(fault.StateDir, err, "write to %s", s.b), err)
@@ -128,7 +126,7 @@ func (s *Store) claim(f *found) error {
 	if err := s.settle(); err != nil {
 		s.pending = nil
 		if errors.Is(err, store.ErrUnknown) {
-			err = fault.Wrap(fault.StateDir, err, "claim %s", s.b)
+			err = advise(fault.Wrap(fault.StateDir, err, "claim %s", s.b), err)
 		}
 		return s.full(err, logKey(e.Seq), "claim")
 	}

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
+	if at := os.Getenv("WEIRLINE_BLOB_JOB"); at != "" {
+		os.Exit(jobChild(at, os.Getenv("WEIRLINE_BLOB_OUT")))
+	}
 	os.Exit(testsvc.Main(m))
 }
 

@@ -1,0 +1,585 @@
+package blob_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/engine/store/blob"
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
+)
+
+// memory is a Bucket in memory.
+type memory struct {
+	mu      sync.Mutex
+	objects map[string][]byte
+}
+
+func newMemory() *memory { return &memory{objects: map[string][]byte{}} }
+
+func (m *memory) String() string { return "mem://test" }
+
+func (m *memory) Create(_ context.Context, key string, data []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.objects[key]; ok {
+		return fs.ErrExist
+	}
+	m.objects[key] = bytes.Clone(data)
+	return nil
+}
+
+func (m *memory) Get(_ context.Context, key string, off, n int64) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.objects[key]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	end := int64(len(data))
+	if n >= 0 {
+		end = min(end, off+n)
+	}
+	return bytes.Clone(data[min(off, end):end]), nil
+}
+
+func (m *memory) Size(_ context.Context, key string) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.objects[key]
+	if !ok {
+		return 0, fs.ErrNotExist
+	}
+	return int64(len(data)), nil
+}
+
+func (m *memory) List(_ context.Context, prefix, after string, limit int) (out []blob.Object, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range slices.Sorted(maps.Keys(m.objects)) {
+		if strings.HasPrefix(k, prefix) && k > after && (limit == 0 || len(out) < limit) {
+			out = append(out, blob.Object{Key: k, Size: int64(len(m.objects[k]))})
+		}
+	}
+	return out, nil
+}
+
+func (m *memory) Delete(_ context.Context, keys []string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range keys {
+		delete(m.objects, k)
+	}
+	return nil
+}
+
+func (m *memory) Put(_ context.Context, key string) (blob.Upload, error) {
+	return &memoryUpload{put: func(data []byte) error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if _, ok := m.objects[key]; ok {
+			panic("an object was replaced: " + key)
+		}
+		m.objects[key] = data
+		return nil
+	}}, nil
+}
+
+type memoryUpload struct {
+	bytes.Buffer
+	put func([]byte) error
+}
+
+func (u *memoryUpload) Finish() error { return u.put(bytes.Clone(u.Bytes())) }
+func (u *memoryUpload) Abort()        {}
+
+// how an operation of a faulty bucket goes wrong.
+type how int
+
+const (
+	lost    how = iota // it didn't happen, and the caller can't tell
+	applied            // it happened, and the caller can't tell
+	denied             // it didn't happen, and the caller is told so
+	hows
+)
+
+// faulty counts requests and lets some go wrong.
+type faulty struct {
+	*memory
+	mu     sync.Mutex
+	n      int
+	from   int // the first request that goes wrong; 0 = none
+	to     int // the last one
+	how    how
+	slow   time.Duration
+	failed error
+}
+
+func (f *faulty) do(act func() error) error {
+	f.mu.Lock()
+	f.n++
+	bad := f.from > 0 && f.n >= f.from && f.n <= f.to
+	f.mu.Unlock()
+	if f.slow > 0 {
+		time.Sleep(f.slow)
+	}
+	switch {
+	case !bad:
+		return act()
+	case f.how == applied:
+		_ = act() // its answer is lost
+		return f.failed
+	case f.how == denied:
+		return fmt.Errorf("%w: %w", blob.ErrRefused, f.failed)
+	}
+	return f.failed
+}
+
+func (f *faulty) Create(ctx context.Context, key string, data []byte) error {
+	return f.do(func() error { return f.memory.Create(ctx, key, data) })
+}
+
+func (f *faulty) Get(ctx context.Context, key string, off, n int64) (data []byte, err error) {
+	err = f.do(func() error { data, err = f.memory.Get(ctx, key, off, n); return err })
+	return data, err
+}
+
+func (f *faulty) Size(ctx context.Context, key string) (n int64, err error) {
+	err = f.do(func() error { n, err = f.memory.Size(ctx, key); return err })
+	return n, err
+}
+
+func (f *faulty) List(ctx context.Context, prefix, after string, limit int) (out []blob.Object, err error) {
+	err = f.do(func() error { out, err = f.memory.List(ctx, prefix, after, limit); return err })
+	return out, err
+}
+
+func (f *faulty) Delete(ctx context.Context, keys []string) error {
+	return f.do(func() error { return f.memory.Delete(ctx, keys) })
+}
+
+func (f *faulty) Put(ctx context.Context, key string) (blob.Upload, error) {
+	return &memoryUpload{put: func(data []byte) error {
+		return f.do(func() error {
+			f.memory.mu.Lock()
+			defer f.memory.mu.Unlock()
+			f.objects[key] = data
+			return nil
+		})
+	}}, nil
+}
+
+// history is what a run was told: what it may rely on after any crash.
+type history struct {
+	s         *blob.Store
+	published uint64 // newest epoch whose Publish returned nil, or that Latest reported
+	trying    uint64 // epoch that perhaps is complete
+	highest   uint64 // number handed out
+	granted   map[string]int
+	committed []string
+	files     []store.Blob // shared by epochs
+	failed    error
+}
+
+func options() store.Options { return store.Options{Job: "j", InlineMax: 64, Retain: 2} }
+
+func content(epoch uint64) []byte { return bytes.Repeat([]byte{byte(epoch), byte(epoch >> 8), 7}, 40) }
+
+// script does random things. With stop it ends at the first error, as if the process died there.
+func script(b blob.Bucket, seed uint64, steps int, stop bool) *history {
+	h := &history{granted: map[string]int{}}
+	for range 2 {
+		if h.s, h.failed = blob.OpenBucket(b, options()); h.failed == nil || stop {
+			break
+		}
+	}
+	if h.s == nil {
+		return h
+	}
+	r := rand.New(rand.NewPCG(seed, 1))
+	for range steps {
+		if err := h.step(r); err != nil {
+			if h.failed = err; stop {
+				return h
+			}
+		}
+	}
+	return h
+}
+
+func (h *history) step(r *rand.Rand) error {
+	switch op := r.IntN(8); op {
+	case 0:
+		name, n := fmt.Sprintf("op%d", r.IntN(3)), r.IntN(20)
+		if err := h.s.Grant(name, n); err != nil {
+			return err
+		}
+		h.granted[name] = max(h.granted[name], n)
+		return nil
+	case 1, 2:
+		hs := []sink.Handle{{Token: fmt.Sprint("t", r.Uint64()), Epoch: h.published}, {Token: fmt.Sprint("t", r.Uint64()), Epoch: h.published}}
+		if err := h.s.Committed(hs); err != nil {
+			return err
+		}
+		h.committed = append(h.committed, hs[0].Token, hs[1].Token)
+		return nil
+	case 3:
+		n, err := h.number()
+		if err == nil {
+			_, err = h.blob(n, "declined")
+			h.s.Discard(n)
+		}
+		return err
+	default:
+		return h.publish()
+	}
+}
+
+func (h *history) number() (uint64, error) {
+	n, err := h.s.NextEpoch()
+	if err != nil {
+		return 0, err
+	}
+	if n <= h.highest {
+		panic("number handed out twice")
+	}
+	h.highest = n
+	return n, nil
+}
+
+func (h *history) blob(epoch uint64, name string) (store.Blob, error) {
+	w, err := h.s.Create(epoch, name)
+	if err != nil {
+		return store.Blob{}, err
+	}
+	defer w.Abort()
+	if _, err := w.Write(content(epoch)); err != nil {
+		return store.Blob{}, err
+	}
+	return w.Finish()
+}
+
+func (h *history) publish() error {
+	n, err := h.number()
+	if err != nil {
+		return err
+	}
+	b, err := h.blob(n, "own")
+	if err != nil {
+		h.s.Discard(n)
+		return err
+	}
+	files := append(slices.Clone(h.files[max(0, len(h.files)-2):]), b)
+	h.trying = n
+	err = h.s.Publish(&store.Record{Epoch: n, InFlight: files})
+	switch {
+	case err == nil:
+		h.published, h.files = n, files
+	case errors.Is(err, store.ErrUnknown):
+		if latest, settleErr := h.s.Latest(); settleErr == nil {
+			h.trying = 0
+			if latest != nil {
+				h.published, h.files = latest.Epoch, latest.InFlight
+			}
+		}
+	default:
+		h.trying = 0
+		h.s.Discard(n)
+	}
+	return err
+}
+
+// check opens what is left and compares it with what the run was told. The older owner is fenced by that.
+func (h *history) check(t *testing.T, b blob.Bucket) {
+	t.Helper()
+	s, err := blob.OpenBucket(b, options())
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	defer s.Close()
+	rec, err := s.Latest()
+	if err != nil {
+		t.Fatalf("latest: %v", err)
+	}
+	got := uint64(0)
+	if rec != nil {
+		got = rec.Epoch
+		for b := range rec.Blobs() {
+			if err := s.Verify(b); err != nil {
+				t.Fatalf("verify: %v", err)
+			}
+		}
+	}
+	if got != h.published && (got != h.trying || got == 0) {
+		t.Fatalf("newest epoch is %d, want %d or %d", got, h.published, h.trying)
+	}
+	for op, n := range h.granted {
+		if s.Granted()[op] < n {
+			t.Errorf("grant of %d slots to %s is lost: %v", n, op, s.Granted())
+		}
+	}
+	for _, tok := range h.committed {
+		if !s.IsCommitted(tok) {
+			t.Errorf("commit of %q is lost", tok)
+		}
+	}
+	if n, err := s.NextEpoch(); err != nil || n <= h.highest {
+		t.Errorf("next epoch is %d after %d (%v)", n, h.highest, err)
+	}
+	if h.s == nil {
+		return
+	}
+	_, err = h.s.Latest()
+	for _, err := range []error{err, h.s.Grant("late", 1), h.s.Committed([]sink.Handle{{Token: "late"}}), h.publish()} {
+		if fault.CodeOf(err) != fault.Fenced.ID {
+			t.Fatalf("the older owner was told %v", err)
+		}
+	}
+	if s.Granted()["late"] != 0 || s.IsCommitted("late") {
+		t.Error("what a fenced owner wrote is visible")
+	}
+}
+
+func newSeed(t *testing.T) uint64 {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	return seed
+}
+
+// TestAnyRequestFails lets each request of a random run go wrong in each way: once, for a while, and from then on for ever.
+func TestAnyRequestFails(t *testing.T) {
+	seed := newSeed(t)
+	const steps = 30
+	whole := &faulty{memory: newMemory()}
+	if h := script(whole, seed, steps, true); h.failed != nil || h.published == 0 {
+		t.Fatalf("run without faults: %v, epoch %d", h.failed, h.published)
+	}
+	for at := 1; at <= whole.n; at++ {
+		for how := range hows {
+			for _, length := range []int{1, 6, 1 << 30} {
+				synctest.Test(t, func(t *testing.T) {
+					f := &faulty{memory: newMemory(), from: at, to: at + length - 1, how: how, failed: errors.New("broken pipe")}
+					h := script(f, seed, steps, length == 1<<30)
+					f.from = 0
+					if h.check(t, f); t.Failed() {
+						t.Fatalf("request %d of %d, way %d, %d requests, seed %d", at, whole.n, how, length, seed)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestSlow runs the script on a store where each request takes a second.
+func TestSlow(t *testing.T) {
+	seed := newSeed(t)
+	synctest.Test(t, func(t *testing.T) {
+		f := &faulty{memory: newMemory(), slow: time.Second}
+		h := script(f, seed, 30, true)
+		if h.failed != nil {
+			t.Fatal(h.failed)
+		}
+		h.check(t, f)
+	})
+}
+
+// TestLongPause lets an owner sleep until the number it will use next was taken, and deleted again with other old entries.
+func TestLongPause(t *testing.T) {
+	m := newMemory()
+	h := script(m, newSeed(t), 20, true)
+	if h.failed != nil {
+		t.Fatal(h.failed)
+	}
+	before, err := m.List(t.Context(), "log/", "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := blob.OpenBucket(m, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		n, err := other.NextEpoch()
+		if err == nil {
+			err = other.Publish(&store.Record{Epoch: n})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := m.List(t.Context(), "log/", "", 0)
+	if err != nil || len(list) > 40 || list[0].Key <= before[len(before)-1].Key {
+		t.Fatalf("%d entries from %s on (%v)", len(list), list[0].Key, err)
+	}
+	if err := h.publish(); fault.CodeOf(err) != fault.Fenced.ID {
+		t.Fatalf("a late publish on a number that is free again was told %v", err)
+	}
+	last := other.Records()
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.published, h.trying = last[len(last)-1].Epoch, 0
+	h.highest, h.committed = h.published, nil
+	h.check(t, m)
+}
+
+// late is a bucket whose creates of entries time out, and are done later.
+type late struct {
+	*memory
+	held []func() error
+	on   bool
+}
+
+func (l *late) Create(ctx context.Context, key string, data []byte) error {
+	if !l.on {
+		return l.memory.Create(ctx, key, data)
+	}
+	l.held = append(l.held, func() error { return l.memory.Create(ctx, key, data) })
+	return context.DeadlineExceeded
+}
+
+// TestLateRequest has a create arrive after its owner was told that nobody knows: before it asks, before another process
+// takes over, and after that.
+func TestLateRequest(t *testing.T) {
+	for _, when := range []string{"before asking", "before taking over", "after taking over"} {
+		t.Run(when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &late{memory: newMemory()}
+				h := script(l, 7, 20, true)
+				if h.failed != nil {
+					t.Fatal(h.failed)
+				}
+				was := h.published
+				n, err := h.number()
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.on = true
+				err = h.s.Publish(&store.Record{Epoch: n})
+				if !errors.Is(err, store.ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatalf("publish without an answer: %v", err)
+				}
+				h.s.Discard(n)
+				if _, err := h.s.Latest(); !errors.Is(err, store.ErrUnknown) {
+					t.Fatalf("asked while nothing answers: %v", err)
+				}
+				l.on = false
+				arrive := func() {
+					for _, f := range l.held {
+						_ = f() // only the first can succeed
+					}
+				}
+				switch when {
+				case "before asking":
+					arrive()
+					if r, err := h.s.Latest(); err != nil || r.Epoch != n {
+						t.Fatalf("latest is %v, %v", r, err)
+					}
+					h.published = n
+				case "before taking over":
+					arrive()
+					h.published = n
+				default:
+					s, err := blob.OpenBucket(l, options())
+					if err != nil {
+						t.Fatal(err)
+					}
+					arrive()
+					if r, err := s.Latest(); err != nil || r.Epoch != was {
+						t.Fatalf("latest is %v, %v", r, err)
+					}
+				}
+				h.trying = 0
+				h.check(t, l)
+			})
+		})
+	}
+}
+
+// careless is a bucket that overwrites.
+type careless struct{ *memory }
+
+func (c careless) Create(_ context.Context, key string, data []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.objects[key] = data
+	return nil
+}
+
+func TestCarelessStoreIsRefused(t *testing.T) {
+	m := newMemory()
+	_, err := blob.OpenBucket(careless{m}, options())
+	wantCode(t, err, fault.NoCreate, "second create", "If-None-Match")
+	if len(m.objects) != 0 {
+		t.Errorf("left behind: %d objects", len(m.objects))
+	}
+}
+
+// TestLostLog damages the log itself.
+func TestLostLog(t *testing.T) {
+	m := newMemory()
+	h := script(m, newSeed(t), 40, true)
+	if h.failed != nil {
+		t.Fatal(h.failed)
+	}
+	list, err := m.List(t.Context(), "log/", "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]string{"newest": list[len(list)-1].Key, "middle": list[len(list)-2].Key} {
+		m := &memory{objects: maps.Clone(m.objects)}
+		m.objects[key] = m.objects[key][:20]
+		_, err := blob.OpenBucket(m, options())
+		wantCode(t, err, fault.DamagedEpoch, key)
+		o := options()
+		o.Salvage = true
+		s, err := blob.OpenBucket(m, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // also for the next process it's a loss until an epoch is complete
+			_, err = s.Latest()
+			if name == "newest" {
+				wantCode(t, err, fault.DamagedEpoch, "log/")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			_ = s.Close()
+			if s, err = blob.OpenBucket(m, options()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if name == "newest" {
+			if r, err := s.Fallback(); err != nil || r == nil {
+				t.Fatalf("fallback is %v, %v", r, err)
+			}
+		}
+		n, err := s.NextEpoch()
+		if err != nil || n <= h.highest {
+			t.Fatalf("next epoch is %d after %d (%v)", n, h.highest, err)
+		}
+		if err := s.Publish(&store.Record{Epoch: n}); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := s.Latest(); err != nil || r.Epoch != n {
+			t.Errorf("latest is %v, %v", r, err)
+		}
+	}
+	for _, o := range list {
+		delete(m.objects, o.Key)
+	}
+	_, err = blob.OpenBucket(m, options())
+	wantCode(t, err, fault.DamagedEpoch, "its log is gone", "lifecycle")
+}
