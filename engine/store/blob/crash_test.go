@@ -8,7 +8,10 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -117,7 +120,7 @@ const (
 
 // faulty counts requests and lets some go wrong.
 type faulty struct {
-	*memory
+	blob.Bucket
 	mu     sync.Mutex
 	n      int
 	from   int // the first request that goes wrong; 0 = none
@@ -148,38 +151,39 @@ func (f *faulty) do(act func() error) error {
 }
 
 func (f *faulty) Create(ctx context.Context, key string, data []byte) error {
-	return f.do(func() error { return f.memory.Create(ctx, key, data) })
+	return f.do(func() error { return f.Bucket.Create(ctx, key, data) })
 }
 
 func (f *faulty) Get(ctx context.Context, key string, off, n int64) (data []byte, err error) {
-	err = f.do(func() error { data, err = f.memory.Get(ctx, key, off, n); return err })
+	err = f.do(func() error { data, err = f.Bucket.Get(ctx, key, off, n); return err })
 	return data, err
 }
 
 func (f *faulty) Size(ctx context.Context, key string) (n int64, err error) {
-	err = f.do(func() error { n, err = f.memory.Size(ctx, key); return err })
+	err = f.do(func() error { n, err = f.Bucket.Size(ctx, key); return err })
 	return n, err
 }
 
 func (f *faulty) List(ctx context.Context, prefix, after string, limit int) (out []blob.Object, err error) {
-	err = f.do(func() error { out, err = f.memory.List(ctx, prefix, after, limit); return err })
+	err = f.do(func() error { out, err = f.Bucket.List(ctx, prefix, after, limit); return err })
 	return out, err
 }
 
 func (f *faulty) Delete(ctx context.Context, keys []string) error {
-	return f.do(func() error { return f.memory.Delete(ctx, keys) })
+	return f.do(func() error { return f.Bucket.Delete(ctx, keys) })
 }
 
 func (f *faulty) Put(ctx context.Context, key string) (blob.Upload, error) {
-	return &memoryUpload{put: func(data []byte) error {
-		return f.do(func() error {
-			f.memory.mu.Lock()
-			defer f.memory.mu.Unlock()
-			f.objects[key] = data
-			return nil
-		})
-	}}, nil
+	u, err := f.Bucket.Put(ctx, key)
+	return faultyUpload{u, f}, err
 }
+
+type faultyUpload struct {
+	blob.Upload
+	f *faulty
+}
+
+func (u faultyUpload) Finish() error { return u.f.do(u.Upload.Finish) }
 
 // history is what a run was told: what it may rely on after any crash.
 type history struct {
@@ -354,23 +358,28 @@ func (h *history) check(t *testing.T, b blob.Bucket) {
 
 func newSeed(t *testing.T) uint64 {
 	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("WEIRLINE_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Logf("seed %d", seed)
 	return seed
 }
 
-// TestAnyRequestFails lets each request of a random run go wrong in each way: once, for a while, and from then on for ever.
-func TestAnyRequestFails(t *testing.T) {
+// requestsFail lets each stride-th request of a random run go wrong in each way: once, for a while, and from then on for ever.
+func requestsFail(t *testing.T, steps, stride int, bucket func() blob.Bucket) {
 	seed := newSeed(t)
-	const steps = 30
-	whole := &faulty{memory: newMemory()}
-	if h := script(whole, seed, steps, true); h.failed != nil || h.published == 0 {
-		t.Fatalf("run without faults: %v, epoch %d", h.failed, h.published)
+	whole := &faulty{Bucket: bucket()}
+	if h := script(whole, seed, steps, true); h.failed != nil {
+		t.Fatalf("run without faults: %v", h.failed)
 	}
-	for at := 1; at <= whole.n; at++ {
+	for at := 1 + int(seed)%stride; at <= whole.n; at += stride {
 		for how := range hows {
 			for _, length := range []int{1, 6, 1 << 30} {
 				synctest.Test(t, func(t *testing.T) {
-					f := &faulty{memory: newMemory(), from: at, to: at + length - 1, how: how, failed: errors.New("broken pipe")}
+					f := &faulty{Bucket: bucket(), from: at, to: at + length - 1, how: how, failed: errors.New("broken pipe")}
 					h := script(f, seed, steps, length == 1<<30)
 					f.from = 0
 					if h.check(t, f); t.Failed() {
@@ -382,11 +391,23 @@ func TestAnyRequestFails(t *testing.T) {
 	}
 }
 
+func TestAnyRequestFails(t *testing.T) {
+	requestsFail(t, 30, 1, func() blob.Bucket { return newMemory() })
+}
+
+func TestAnyRequestFailsInDirectory(t *testing.T) {
+	dir, n := t.TempDir(), 0
+	requestsFail(t, 15, 25, func() blob.Bucket {
+		n++
+		return blob.File{Root: filepath.Join(dir, strconv.Itoa(n))}
+	})
+}
+
 // TestSlow runs the script on a store where each request takes a second.
 func TestSlow(t *testing.T) {
 	seed := newSeed(t)
 	synctest.Test(t, func(t *testing.T) {
-		f := &faulty{memory: newMemory(), slow: time.Second}
+		f := &faulty{Bucket: newMemory(), slow: time.Second}
 		h := script(f, seed, 30, true)
 		if h.failed != nil {
 			t.Fatal(h.failed)

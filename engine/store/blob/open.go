@@ -108,7 +108,7 @@ func (s *Store) enter() (found, error) {
 // claim adds the entry that makes this process the owner.
 func (s *Store) claim(f *found) error {
 	e := f.head
-	s.next = max(e.Below, 1, s.o.After+1)
+	s.next = max(e.Below, 1)
 	if f.lost != nil {
 		s.next, e.Lost = s.next+numberJump, true
 	}

@@ -189,10 +189,8 @@ func roundTrip(t *testing.T, s *suite) {
 }
 
 func numbersRise(t *testing.T, s *suite) {
-	o := s.options()
-	o.After = 70
-	d := s.with(o)
-	last := uint64(70)
+	d := s.open()
+	last := uint64(0)
 	for range 3 {
 		for range 1100 { // more than are reserved at a time
 			n, err := d.NextEpoch()
