@@ -65,6 +65,13 @@ func (a *attempt) run(ctx context.Context, rec *store.Record, err error) {
 	}
 	a.coord.post(attemptDown{a, context.Cause(ctx)})
 	a.loops.Wait()
+	for _, t := range a.tasks {
+		for _, d := range t.disks {
+			if err := d.Close(); err != nil {
+				t.log.Warn("can't clear away a working directory of state", "error", err)
+			}
+		}
+	}
 	if a.commits != nil {
 		a.commits.close()
 	}

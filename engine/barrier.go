@@ -198,7 +198,15 @@ type namedSnapshot struct {
 // writeSnapshots writes the keyed state of a task into the store, and puts where it is into the ack.
 func (at *attempt) writeSnapshots(a *ack, snaps []namedSnapshot) error {
 	for i, s := range snaps {
-		blob, err := at.writeSnapshot(a, s)
+		st, err := a.ops[s.op], error(nil)
+		var blob store.Blob
+		var linked int64
+		if d := a.t.disks[s.op]; d != nil {
+			linked, err = d.Link(a.epoch, blobName(s.op, a.t.index), s.snap, &st)
+		}
+		if err == nil {
+			blob, err = at.writeSnapshot(a, s)
+		}
 		s.snap.Release()
 		if err != nil {
 			for _, rest := range snaps[i+1:] {
@@ -206,10 +214,9 @@ func (at *attempt) writeSnapshots(a *ack, snaps []namedSnapshot) error {
 			}
 			return err
 		}
-		st := a.ops[s.op]
 		st.Keyed = &blob
 		a.ops[s.op] = st
-		a.bytes += blob.Size
+		a.bytes += blob.Size + linked
 	}
 	return nil
 }
@@ -262,6 +269,9 @@ func (t *task) declined() error {
 
 // complete is told that an epoch is durable.
 func (t *task) complete(epoch uint64) {
+	for _, d := range t.disks {
+		d.Complete(epoch)
+	}
 	for _, p := range t.parts {
 		if p.completed != nil {
 			p.completed(epoch)

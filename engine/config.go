@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/state"
 )
 
 // Config is a job's settings. The zero value of every field but Name is a sensible default.
@@ -30,6 +31,9 @@ type Config struct {
 
 	// Renamed has the former names of operators whose name was changed, by which their state is found: new name -> old name.
 	Renamed map[string]string
+	// State is where keyed state is kept that is more than fits into memory: state/pebble. It may change with a savepoint
+	// only. nil = in memory.
+	State state.Backend
 
 	// Parallelism is how many tasks each operator has. 0 = the number of processors.
 	Parallelism int

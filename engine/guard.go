@@ -51,6 +51,9 @@ func (n *guardNode[T]) advance(c clock) error { return n.next.advance(c) }
 
 // recovered turns a panic into a task error with the stack.
 func (t *task) recovered(r any) error {
+	if err, ok := r.(*fault.Error); ok {
+		return err.At("operator " + t.doing()) // a disk behind keyed state failed
+	}
 	return fault.New(fault.UserPanic, "%s", fmt.Sprintf("panic: %v\n%s", r, debug.Stack())).At("operator " + t.doing())
 }
 

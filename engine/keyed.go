@@ -257,7 +257,8 @@ func newKeyedOp[K comparable, I any](b *builder, v *vertex, hash *state.Key[K], 
 	o.lists = new(state.Lists)
 	part := b.t.addState(v.name, o.scope)
 	part.lists = o.lists
-	if r := b.t.restore; r != nil {
+	b.t.openDisk(v.name, o.scope)
+	if r := b.t.restore; r != nil && b.t.opened == nil {
 		r.lists(v.name, b.t.index, v.tasks, o.lists)
 		b.t.fail(r.keyed(v.name, b.t.index, o.scope, func(rd store.Reader) error { return o.scope.Restore(rd, rd.Size()) }))
 	}

@@ -100,7 +100,7 @@ func outage(err error) bool {
 // isFinal says whether an error would only come again.
 func isFinal(err error) bool {
 	switch fault.CodeOf(err) {
-	case fault.BadRecord.ID, fault.PoisonBudget.ID, fault.BadState.ID, fault.NewerFormat.ID, fault.DamagedEpoch.ID,
+	case fault.BadRecord.ID, fault.PoisonBudget.ID, fault.BadState.ID, fault.OtherBackend.ID, fault.NewerFormat.ID, fault.DamagedEpoch.ID,
 		fault.NoTopic.ID, fault.AuthFailed.ID, fault.NoInput.ID, fault.Unreadable.ID, fault.CutShort.ID, fault.BadType.ID,
 		fault.BadPipeline.ID, fault.UncommittedOp.ID, fault.LostRange.ID, fault.LostSplit.ID, fault.BadPosition.ID,
 		fault.DroppedState.ID, fault.SinkRejected.ID, fault.Preflight.ID, fault.Fenced.ID:

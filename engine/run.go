@@ -13,6 +13,7 @@ import (
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/meter"
+	"github.com/weirline/weirline/internal/statefiles"
 )
 
 // job is a running pipeline.
@@ -26,6 +27,7 @@ type job struct {
 	origin  string   // of the record begun from, as is the prefix of the names of slots
 	prefix  string
 	ended   chan struct{} // closed when Run is about to return
+	work    *statefiles.Work
 
 	statusMu sync.Mutex
 	saves    []*savepoint // asked for and not done
@@ -68,7 +70,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if j.store != nil {
 		defer j.store.Close()
 	}
-	err = j.run(ctx)
+	if j.work, err = statefiles.Open(j.cfg.State, j.store, j.cfg.Dir, j.cfg.Name, j.store != nil); err == nil {
+		err = errors.Join(j.run(ctx), j.work.Close())
+	}
 	j.setEnded()
 	close(j.ended)
 	return err

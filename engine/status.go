@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/state"
 )
 
 // Status is what a job does now. It is a copy: reading it costs the job nothing.
@@ -102,6 +103,8 @@ type OperatorStatus struct {
 	Name string
 	In   int64 // records taken; for a source, records read
 
+	State state.Stats // of keyed state with a disk behind it: Config.State
+
 	Poison int64 // bad records
 	Late   int64 // records that came after their window had closed
 }
@@ -165,7 +168,11 @@ func (t *task) status(now time.Time) TaskStatus {
 		s.Watermark = time.UnixMicro(at).UTC()
 	}
 	for _, o := range t.ops {
-		s.Operators = append(s.Operators, OperatorStatus{Name: o.name, In: o.in.Load(), Poison: o.poison.Load(), Late: o.late.Load()})
+		op := OperatorStatus{Name: o.name, In: o.in.Load(), Poison: o.poison.Load(), Late: o.late.Load()}
+		if d := t.disks[o.name]; d != nil {
+			op.State = d.Stats()
+		}
+		s.Operators = append(s.Operators, op)
 		s.Poison += o.poison.Load()
 		s.Late += o.late.Load()
 	}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/statefiles"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/source"
 )
@@ -42,7 +44,8 @@ type task struct {
 
 	parts   []*part
 	restore *restorer
-	opened  error // first error of restoring while building
+	disks   map[string]*statefiles.Disk // by operator
+	opened  error                       // first error of restoring while building
 
 	chans    []clock // by input channel
 	inClock  clock   // combined; at never goes back
@@ -359,6 +362,22 @@ func (t *task) lateRecords(op *opStats, n int, dropped bool) {
 func (t *task) addClocks(c *clocks) {
 	c.reached = &t.stats.watermark
 	t.clocks = append(t.clocks, c)
+}
+
+// openDisk puts a disk behind an operator's keyed state, if the job has a backend, with what was stored for the task.
+func (t *task) openDisk(op string, s statefiles.Scope) {
+	var old store.Operator
+	if t.restore != nil {
+		old = t.restore.rec.Operators[op]
+	}
+	d, err := t.job.work.Disk(s, old, t.job.cfg.KeyGroups)
+	if t.fail(err); d == nil {
+		return
+	}
+	if t.disks == nil {
+		t.disks = map[string]*statefiles.Disk{}
+	}
+	t.disks[op] = d
 }
 
 // fail keeps the first error of building.

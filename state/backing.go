@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/weirline/weirline/internal/fault"
 )
@@ -207,6 +208,17 @@ func (b *backing) get(key []byte) (value []byte, ok bool) {
 	value, ok, err := b.disk.Get(key, b.value[:0])
 	b.must(err, "read")
 	b.value = value
+	return value, ok
+}
+
+// lookUp is get for a miss, of which some are timed.
+func (b *backing) lookUp(key []byte) (value []byte, ok bool) {
+	if b.counters.misses%sampleMisses != 0 {
+		return b.get(key)
+	}
+	began := time.Now()
+	value, ok = b.get(key)
+	b.counters.miss.took(time.Since(began))
 	return value, ok
 }
 

@@ -27,16 +27,34 @@ type Latency struct {
 // LatencyBuckets is the number of buckets of a Latency: up to about a second.
 const LatencyBuckets = 25
 
-// sampleEvery is how many accesses one is timed of; a power of two.
-const sampleEvery = 1024
+// sampleHits and sampleMisses are of how many accesses one is timed; powers of two. A miss costs more than looking at the
+// clock.
+const (
+	sampleHits   = 1024
+	sampleMisses = 16
+)
 
 // counters are counted by the task without atomics and published once a batch.
 type counters struct {
 	hits, misses int64
+	accesses     uint64
 	entries      func() int64
 	bytes        atomic.Int64
 	shown        struct{ hits, misses, entries atomic.Int64 }
 	hit, miss    latency
+}
+
+// due says that the access to come is to be timed.
+func (c *counters) due() bool {
+	c.accesses++
+	return c.accesses%sampleHits == 0
+}
+
+// timed notes an access that was due.
+func (c *counters) timed(began time.Time, misses int64) {
+	if c.misses == misses {
+		c.hit.took(time.Since(began))
+	}
 }
 
 func (c *counters) publish() {

@@ -182,15 +182,16 @@ var diskRooms = []int64{1, 3000, 20_000, 1 << 30}
 
 // With a disk behind the tables a snapshot is the state at the capture too, in both forms, at any parallelism.
 func TestDiskSnapshotIsTheStateAtCapture(t *testing.T) {
-	t.Run("int64", func(t *testing.T) { diskTest(t, intKeys(300)) })
-	t.Run("string", func(t *testing.T) { diskTest(t, stringKeys(300)) })
-	t.Run("struct", func(t *testing.T) { diskTest(t, structKeys(300)) })
+	of := func(room int64) Backend { return sorted{room: room} }
+	t.Run("int64", func(t *testing.T) { diskTest(t, intKeys(300), of) })
+	t.Run("string", func(t *testing.T) { diskTest(t, stringKeys(300), of) })
+	t.Run("struct", func(t *testing.T) { diskTest(t, structKeys(300), of) })
 }
 
-func diskTest[K comparable](t *testing.T, keys []K) {
+func diskTest[K comparable](t *testing.T, keys []K, of func(room int64) Backend) {
 	r := seed(t)
 	for range 3 {
-		disk := sorted{room: diskRooms[r.IntN(len(diskRooms))]}
+		disk := of(diskRooms[r.IntN(len(diskRooms))])
 		w := newWorldOn(t, r, keys[:1+r.IntN(len(keys))], 1+r.IntN(4), disk)
 		for range 8 {
 			diskRound(t, r, w)

@@ -172,7 +172,7 @@ func (t *table[K, V]) fetch(k K, h uint64, g int, write bool) *V {
 	f.b.counters.misses++
 	key := f.keys.AppendBytes(f.groupKey(f.b.scratch[:0], t.start, g), k)
 	f.b.scratch = key
-	raw, ok := f.b.get(key)
+	raw, ok := f.b.lookUp(key)
 	if !ok {
 		return nil
 	}

@@ -1,5 +1,7 @@
 package state
 
+import "time"
+
 // Value is one value per key. A copy of the handle is the same handle.
 type Value[V any] struct{ s slot[V] }
 
@@ -68,7 +70,13 @@ func newSingle[K comparable, V any](sc *Scope[K], name string, kd kind, codec Co
 	return s
 }
 
-func (s *single[K, V]) ref() *V  { return s.t.ref(s.sc.key, s.sc.hash, s.sc.group) }
+func (s *single[K, V]) ref() *V {
+	if s.slow != nil && s.b.counters.due() {
+		defer s.b.counters.timed(time.Now(), s.b.counters.misses)
+	}
+	return s.t.ref(s.sc.key, s.sc.hash, s.sc.group)
+}
+
 func (s *single[K, V]) find() *V { return s.t.find(s.sc.key, s.sc.hash, s.sc.group, true) }
 func (s *single[K, V]) peek() *V { return s.t.find(s.sc.key, s.sc.hash, s.sc.group, !s.flat) }
 func (s *single[K, V]) clear()   { s.t.remove(s.sc.key, s.sc.hash, s.sc.group) }

@@ -73,6 +73,11 @@ var layers = []layer{
 		"object stores are linked by those who ask for them",
 	},
 	{
+		[]string{"state/pebble"},
+		[]string{"state", fault, "github.com/cockroachdb/pebble"},
+		"a backend is linked by those who ask for it, and keeps bytes for package state",
+	},
+	{
 		[]string{"engine/store/..."},
 		[]string{"sink", fault, cbor, hash, "golang.org/x/sys"},
 		"the checkpoint store writes bytes; it knows no pipeline",
@@ -83,8 +88,13 @@ var layers = []layer{
 		"savepoints are read and begun from beside the engine, not in it",
 	},
 	{
+		[]string{"internal/statefiles"},
+		[]string{"state", "engine/store", fault},
+		"it stands between the backends of state and the checkpoint store, and knows no pipeline",
+	},
+	{
 		[]string{"engine", "engine/internal/..."},
-		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/meter"},
+		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/meter", "internal/statefiles"},
 		"the engine knows no outside system; connectors meet it in a pipeline's main only",
 	},
 	{
@@ -210,7 +220,7 @@ func TestLayersExist(t *testing.T) {
 
 func TestEngineLinksNoClient(t *testing.T) {
 	for _, p := range repository(t) {
-		if rel := p.rel(); rel == "engine" || rel == "engine/cli" || under(rel, "engine/store") && rel != "engine/store/blob" || under(rel, "state") ||
+		if rel := p.rel(); rel == "engine" || rel == "engine/cli" || under(rel, "engine/store") && rel != "engine/store/blob" || rel == "state" ||
 			underAny(rel, []string{"source", "sink", "enumerator", "reader", "hybrid"}) {
 			report(t, heavyRule(p))
 		}
@@ -229,6 +239,8 @@ func TestImportRuleFails(t *testing.T) {
 		{"engine", module + "/connector/kafka", "no outside system"},
 		{"engine", "github.com/prometheus/client_golang/prometheus", "no outside system"},
 		{"engine/store", module + "/engine", "no pipeline"},
+		{"engine", "github.com/cockroachdb/pebble/v2", "no outside system"},
+		{"state", module + "/state/pebble", "knows neither"},
 		{"newthing", "fmt", "in no layer"},
 	} {
 		wants(t, importRule(synthetic(t, module+"/"+c.path, "package x\nimport _ \""+c.imports+"\"")), c.want)

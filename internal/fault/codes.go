@@ -26,6 +26,7 @@ var (
 	UnknownName    = add("WL1115", "an operator's former name isn't in the checkpoint", "correct Config.Renamed; checkpoint show prints the names")
 	NotRunning     = add("WL1116", "the job doesn't run", "start it, or give -state the directory of the one that runs")
 	SavepointFails = add("WL1117", "a savepoint failed", "look at the cause; the job goes on, and what was written of the savepoint is removed")
+	OtherBackend   = add("WL1118", "the checkpoint was made with another state backend", "start with the backend it was made with, take a savepoint, and resume from that with the other")
 
 	Fenced   = add("WL1121", "another process has taken over the job's state", "leave the other process to it, or stop it and start this one again; nothing of this one was completed since")
 	NoCreate = add("WL1122", "the object store overwrites where it should refuse", "use an object store with conditional writes (If-None-Match: *), or keep the state in a directory")

@@ -1,0 +1,193 @@
+package engine_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weirline/weirline/connector/gen"
+	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/state"
+	"github.com/weirline/weirline/state/pebble"
+)
+
+// running is the n-th value of a key and the sum so far.
+type running struct{ Key, N, Sum int64 }
+
+type runningSum struct{ at state.Value[running] }
+
+func (r *runningSum) Open(s *engine.Setup[int64]) error {
+	r.at = state.NewValue[running](s, "sum")
+	return nil
+}
+
+func (r *runningSum) Process(ctx *engine.Ctx[int64], v int64, out *engine.Out[running]) error {
+	a := r.at.Ref()
+	a.Key, a.N, a.Sum = ctx.Key(), a.N+1, a.Sum+v
+	out.Emit(*a)
+	return nil
+}
+
+const backendKeys = 5000
+
+// sums is a job whose state is larger than the memory it gets.
+func sums(cfg engine.Config, n int64, db *enginetest.Tx[running], trip func()) *engine.Pipeline {
+	cfg.Name, cfg.CheckpointEvery = "sums", 10*time.Millisecond
+	cfg.Restart = engine.Restart{Delay: time.Millisecond, Factor: 1, Attempts: 100}
+	p := engine.New(cfg)
+	s := engine.From(p, "numbers", gen.Source[int64]{Make: func(seq int64) int64 { return seq }, Count: n, Splits: 4, PerSecond: 200_000})
+	s = engine.Map(s, "trip", func(v int64) int64 { trip(); return v })
+	k := engine.KeyBy(s, func(v int64) int64 { return v * 0x9E3779B9 >> 7 % backendKeys })
+	engine.ToTx(engine.Process(k, "sum", func() *runningSum { return &runningSum{} }), "out", db)
+	return p
+}
+
+// checkSums: each key's values came once, in a sum without gaps.
+func checkSums(t *testing.T, rows []running, n int64) {
+	t.Helper()
+	seen, last := map[[2]int64]bool{}, map[int64]running{}
+	for _, r := range rows {
+		if seen[[2]int64{r.Key, r.N}] {
+			t.Fatalf("twice: %v", r)
+		}
+		seen[[2]int64{r.Key, r.N}] = true
+		if r.N > last[r.Key].N {
+			last[r.Key] = r
+		}
+	}
+	var count, sum int64
+	for _, r := range last {
+		count, sum = count+r.N, sum+r.Sum
+	}
+	if count != n || int64(len(rows)) != n || sum != n*(n-1)/2 {
+		t.Errorf("%d rows, %d values that come to %d; want %d that come to %d", len(rows), count, sum, n, n*(n-1)/2)
+	}
+}
+
+// A job on disk is stopped, rescaled and made to panic at random, and its sums are exact.
+func TestStateOnDiskIsExact(t *testing.T) {
+	const n = 60_000
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 5))
+	db, dir := enginetest.NewTx[running](), t.TempDir()
+	backend := pebble.New(pebble.Options{Room: 60_000, BlockCache: 1 << 20, MemTable: 1 << 18})
+	panics, misses := 0, int64(0)
+	for run := 0; ; run++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		var seen atomic.Int64
+		stop := 8000 + rnd.Int64N(8000)
+		bad := 1000 + rnd.Int64N(5000) // before the stop, or the job would not restart
+		p := sums(engine.Config{Dir: dir, Parallelism: 1 + rnd.IntN(4), State: backend}, n, db, func() {
+			switch seen.Add(1) {
+			case stop:
+				cancel()
+			case bad:
+				panic("planted")
+			}
+		})
+		if err := p.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		s := p.Status()
+		panics += int(s.Restarts)
+		for _, task := range s.Tasks {
+			for _, op := range task.Operators {
+				misses += op.State.Misses
+			}
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "*.work")); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		if s.Outcome == "finished" {
+			break
+		}
+	}
+	checkSums(t, db.Rows(), n)
+	t.Logf("%d restarts, %d misses", panics, misses)
+	if panics == 0 || misses == 0 {
+		t.Errorf("%d restarts, %d misses: nothing was tried", panics, misses)
+	}
+}
+
+// suspended runs a job for a while and leaves its state in dir.
+func suspended(t *testing.T, cfg engine.Config, db *enginetest.Tx[running]) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var seen atomic.Int64
+	err := sums(cfg, 120_000, db, func() {
+		if seen.Add(1) == 20_000 {
+			cancel()
+		}
+	}).Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBackendsDontReadEachOther(t *testing.T) {
+	db, dir := enginetest.NewTx[running](), t.TempDir()
+	suspended(t, engine.Config{Dir: dir, State: pebble.New(pebble.Options{})}, db)
+	err := sums(engine.Config{Dir: dir}, 120_000, db, func() {}).Run(t.Context())
+	if fault.CodeOf(err) != fault.OtherBackend.ID || !strings.Contains(err.Error(), `"pebble"`) || !strings.Contains(err.Error(), `"memory"`) {
+		t.Errorf("memory from pebble: %v", err)
+	}
+	if err := sums(engine.Config{Dir: dir, State: pebble.New(pebble.Options{})}, 120_000, db, func() {}).Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	checkSums(t, db.Rows(), 120_000)
+}
+
+// What memory has written any backend reads.
+func TestDiskTakesOverFromMemory(t *testing.T) {
+	db, dir := enginetest.NewTx[running](), t.TempDir()
+	suspended(t, engine.Config{Dir: dir, Parallelism: 3}, db)
+	backend := pebble.New(pebble.Options{Room: 60_000})
+	if err := sums(engine.Config{Dir: dir, Parallelism: 2, State: backend}, 120_000, db, func() {}).Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	checkSums(t, db.Rows(), 120_000)
+}
+
+func TestDamagedBackendFiles(t *testing.T) {
+	for what, damage := range map[string]func(path string) error{
+		"missing": os.Remove,
+		"cut":     func(path string) error { return os.Truncate(path, 100) },
+		"changed": func(path string) error {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for i := range b {
+				b[i] ^= 0x55
+			}
+			return os.WriteFile(path, b, 0o600)
+		},
+	} {
+		db, dir := enginetest.NewTx[running](), t.TempDir()
+		backend := pebble.New(pebble.Options{BlockCache: -1})
+		suspended(t, engine.Config{Dir: dir, State: backend, Retain: 1}, db)
+		blobs, err := filepath.Glob(filepath.Join(dir, "epochs", "*", "*sst.blob"))
+		if err != nil || len(blobs) == 0 {
+			t.Fatalf("no files of the backend in %s: %v", dir, err)
+		}
+		for _, b := range blobs {
+			if err := damage(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err = sums(engine.Config{Dir: dir, State: backend}, 120_000, db, func() {}).Run(t.Context())
+		if fault.CodeOf(err) != fault.DamagedEpoch.ID || !strings.Contains(err.Error(), ".sst") && !strings.Contains(err.Error(), "0000") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
