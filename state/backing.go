@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math"
+	"runtime"
 	"slices"
 	"time"
 
@@ -49,7 +50,9 @@ type evictable interface {
 	evict(g int, b Batch) (left bool, err error)
 }
 
-const batchBytes = 1 << 20 // a batch with more is committed
+// batchBytes is the size of batches: larger ones are committed. Committing one of 1 MiB takes some 10 ms, during which a task
+// can be without a processor.
+const batchBytes = 128 << 10
 
 // failed ends the task: neither the user's code nor the engine could go on without what the disk has. The engine takes
 // the error out of the panic.
@@ -247,6 +250,7 @@ func (h *handover) apply(then func() error) error {
 			continue
 		}
 		h.err = b.Commit()
+		runtime.Gosched()
 	}
 	h.ended, h.batches = true, nil
 	defer close(h.done)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -86,7 +87,9 @@ func (w *fileWriter) section(group, count int) error {
 	w.sections = appendNumbers(w.sections, group, int(w.at), len(w.buf), count)
 	w.sections = binary.LittleEndian.AppendUint64(w.sections, xxhash.Sum64(w.buf))
 	w.count++
-	return w.write(w.buf)
+	err := w.write(w.buf)
+	runtime.Gosched() // a task that waits for the processor isn't held up by a whole file
+	return err
 }
 
 // part writes one state's sections and notes them in the index.

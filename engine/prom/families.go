@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/state"
 )
 
 // kind is a metric's type.
@@ -100,6 +101,20 @@ var families = []family{
 		"weirline_late_records_total", "Records that came after their window had closed.", counterKind, opLabels,
 		operators(func(o engine.OperatorStatus) int64 { return o.Late }),
 	},
+	onDisk("weirline_state_entries", "Keys in memory, of keyed state with a disk behind it.", gaugeKind,
+		func(s state.Stats) float64 { return float64(s.Entries) }),
+	onDisk("weirline_state_memory_bytes", "Memory that those take, about.", gaugeKind, func(s state.Stats) float64 { return float64(s.Bytes) }),
+	onDisk("weirline_state_disk_bytes", "Size of keyed state on the disk.", gaugeKind, func(s state.Stats) float64 { return float64(s.Disk) }),
+	onDisk("weirline_state_hits_total", "Accesses to keyed state with a disk behind it that memory answered.", counterKind,
+		func(s state.Stats) float64 { return float64(s.Hits) }),
+	onDisk("weirline_state_misses_total", "Accesses to keyed state that asked the disk.", counterKind,
+		func(s state.Stats) float64 { return float64(s.Misses) }),
+	onDisk("weirline_state_hit_seconds_total", "Time of the accesses in memory that were sampled.", counterKind,
+		func(s state.Stats) float64 { return s.Hit.Total.Seconds() }),
+	onDisk("weirline_state_hit_samples_total", "Number of them.", counterKind, func(s state.Stats) float64 { return float64(s.Hit.Samples) }),
+	onDisk("weirline_state_miss_seconds_total", "Time of the accesses to the disk that were sampled.", counterKind,
+		func(s state.Stats) float64 { return s.Miss.Total.Seconds() }),
+	onDisk("weirline_state_miss_samples_total", "Number of them.", counterKind, func(s state.Stats) float64 { return float64(s.Miss.Samples) }),
 	{
 		"weirline_watermark_timestamp_seconds", "Event time up to which all records are here, in seconds since 1970.", gaugeKind, opLabels,
 		readWatermark(func(_ scrape, w time.Time) float64 { return unix(w) }),
@@ -199,6 +214,19 @@ func operators(value func(engine.OperatorStatus) int64) func(scrape, func(float6
 			}
 		}
 	}
+}
+
+// onDisk is about keyed state with a disk behind it; operators without are left out.
+func onDisk(name, help string, k kind, value func(state.Stats) float64) family {
+	return family{name, help, k, opLabels, func(s scrape, emit func(float64, ...string)) {
+		for _, t := range s.Tasks {
+			for _, op := range t.Operators {
+				if op.State != (state.Stats{}) {
+					emit(value(op.State), op.Name, strconv.Itoa(t.Index))
+				}
+			}
+		}
+	}}
 }
 
 // readWatermark leaves out tasks without a watermark.

@@ -21,6 +21,7 @@ import (
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/state"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -98,7 +99,7 @@ func fixed() engine.Status {
 		},
 		Tasks: []engine.TaskStatus{
 			{
-				Name: "a", Index: 0, Operators: []engine.OperatorStatus{{Name: "a", In: 10}, {Name: "b", In: 20}}, Watermark: at, Poison: 1, Late: 2,
+				Name: "a", Index: 0, Operators: []engine.OperatorStatus{{Name: "a", In: 10}, {Name: "b", In: 20, State: onDiskStats}}, Watermark: at, Poison: 1, Late: 2,
 				Idle: 1500 * time.Millisecond, Blocked: 250 * time.Millisecond, LongestPause: time.Millisecond, Paused: 5, Lapsed: 6, Queued: 7,
 			},
 			{Name: "c", Index: 1, Operators: []engine.OperatorStatus{{Name: "c", In: 30}}},
@@ -255,4 +256,11 @@ func TestHandlerOfARealRun(t *testing.T) {
 	if n == nil || h == nil || string(n[1]) != string(h[1]) || string(n[1]) == "0" {
 		t.Errorf("checkpoints %s, durations %s", n, h)
 	}
+}
+
+// onDiskStats are those of an operator with a disk behind its state.
+var onDiskStats = state.Stats{
+	Entries: 5, Bytes: 160, Hits: 7, Misses: 3, Disk: 900,
+	Hit:  state.Latency{Samples: 2, Total: 80 * time.Nanosecond},
+	Miss: state.Latency{Samples: 1, Total: 2 * time.Microsecond},
 }

@@ -104,7 +104,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine/prom"},
-		[]string{"engine", fault, "github.com/prometheus/client_golang"},
+		[]string{"engine", "state", fault, "github.com/prometheus/client_golang"},
 		"Prometheus is linked by those who ask for it",
 	},
 	{
