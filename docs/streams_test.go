@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/state"
 )
 
 // Hit is a page seen.
@@ -38,6 +39,46 @@ func LastTenMinutes(hits engine.Keyed[string, Hit]) engine.Stream[Hits] {
 		func(n *int64, _ Hit) { *n++ },
 		func(into, from *int64) { *into += *from },
 		func(page string, span engine.Span, n *int64) Hits { return Hits{page, span.End, *n} })
+}
+
+// Limit says how many hits of a page are let through.
+type Limit struct {
+	Page string
+	Hits int64
+}
+
+// Limiter lets so many hits of each page through.
+type Limiter struct {
+	seen   state.Value[int64]
+	limits *state.Broadcast[string, int64]
+}
+
+// Open declares a count for each page, and the limits that every task knows.
+func (l *Limiter) Open(s *engine.Setup[string]) error {
+	l.seen = state.NewValue[int64](s, "seen")
+	l.limits = state.NewBroadcast[string, int64](s, "limits")
+	return nil
+}
+
+// ProcessBroadcast takes a limit in; every task is told.
+func (l *Limiter) ProcessBroadcast(_ *engine.Moment, v Limit, _ *engine.Out[Hit]) error {
+	l.limits.Put(v.Page, v.Hits)
+	return nil
+}
+
+// Process lets a hit through, or not.
+func (l *Limiter) Process(ctx *engine.Ctx[string], h Hit, out *engine.Out[Hit]) error {
+	n := l.seen.Ref()
+	if most, ok := l.limits.Get(ctx.Key()); !ok || *n < most {
+		*n++
+		out.Emit(h)
+	}
+	return nil
+}
+
+// Limited joins hits and limits.
+func Limited(hits engine.Keyed[string, Hit], limits engine.Stream[Limit]) engine.Stream[Hit] {
+	return engine.Connect(hits, limits, "limit", func() *Limiter { return &Limiter{} })
 }
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -73,5 +114,19 @@ func TestWindowExamples(t *testing.T) {
 	got = hitsFrom(t, LastTenMinutes)
 	if len(got) != 20 || got[0] != want[0] || got[9].N != 3 || got[10].N != 2 || got[11].N != 1 {
 		t.Errorf("last ten minutes: %v", got)
+	}
+}
+
+func TestLimiterExample(t *testing.T) {
+	var out enginetest.Collect[Hit]
+	enginetest.Run(t, engine.Config{Name: "limits"}, func(p *engine.Pipeline) {
+		limits := &enginetest.Script[Limit]{Splits: map[string][]enginetest.Step[Limit]{"limits": enginetest.Recs(Limit{"/", 2})}}
+		late := &enginetest.Script[Hit]{Splits: map[string][]enginetest.Step[Hit]{
+			"log": append([]enginetest.Step[Hit]{enginetest.Wait[Hit](200 * time.Millisecond)}, enginetest.Recs(Hit{"/", noon}, Hit{"/", noon}, Hit{"/", noon})...),
+		}}
+		engine.To(Limited(engine.KeyBy(engine.From(p, "log", late), pageOf), engine.From(p, "limits", limits).Parallel(1)), "out", &out)
+	})
+	if n := len(out.Rows()); n != 2 {
+		t.Errorf("%d hits came through, want 2", n)
 	}
 }

@@ -166,6 +166,7 @@ func (a *attempt) connect() map[*task]map[*link][]*channel {
 					c := t.in.addChannel(limit, from.in.signal)
 					c.sender, c.receiver = from.place(), t.place()
 					from.exits = append(from.exits, c)
+					c.aside = v.aside && l.kind == linkBroadcast
 					exits[from][l] = append(exits[from][l], c)
 				}
 			}
@@ -187,7 +188,9 @@ func (a *attempt) build(h *vertex, t *task, exits map[*link][]*channel) error {
 	t.receive = h.receive(a.job, n)
 	t.chans = make([]clock, len(t.in.chans))
 	for i := range t.chans {
-		t.chans[i].at = minTime
+		if t.chans[i].at = minTime; t.in.chans[i].aside {
+			t.chans[i].kind = clockIdle
+		}
 	}
 	if t.src == nil {
 		for _, c := range t.clocks {

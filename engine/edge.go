@@ -190,6 +190,16 @@ func (r *turnRouter[T]) route(e *edge[T], b *source.Batch[T]) error {
 	return nil
 }
 
+// allRouter is broadcast: every receiver gets a copy.
+type allRouter[T any] struct{}
+
+func (allRouter[T]) route(e *edge[T], b *source.Batch[T]) error {
+	for i := range e.parts {
+		e.addAll(&e.parts[i], b)
+	}
+	return nil
+}
+
 // keyRouter sends a record to the task that owns its key's group.
 type keyRouter[K comparable, T any] struct {
 	key   func(T) K

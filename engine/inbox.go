@@ -32,6 +32,7 @@ type channel struct {
 	limit   int32
 	queued  atomic.Int32 // length of q, readable without the lock
 	starved atomic.Bool  // the sender waits for room
+	aside   bool         // its batches are for task.aside, and its clock holds nobody back
 	wake    func()       // wakes the sender; nil = it never waits
 
 	sender, receiver string // tasks, as "count/0"

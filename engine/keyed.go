@@ -99,26 +99,28 @@ func (s *Setup[K]) Lists() *state.Lists { return s.lists }
 
 // Ctx is the context of one record or timer: its key and time. Valid during the call only.
 type Ctx[K comparable] struct {
-	_         [128]byte // written for each record; not beside another task's
-	at        int64
-	watermark int64
-	scope     *state.Scope[K]
-	timers    *state.Timers[K]
-	_         [128]byte
+	_ [128]byte // written for each record; not beside another task's
+	Moment
+	scope  *state.Scope[K]
+	timers *state.Timers[K]
+	_      [128]byte
+}
+
+// Moment is where a record stands in time.
+type Moment struct{ at, watermark int64 }
+
+// Time is the record's event time; ok is false if it has none.
+func (m *Moment) Time() (at time.Time, ok bool) {
+	return time.UnixMicro(m.at).UTC(), m.at != source.NoTime
+}
+
+// Watermark is the time up to which all records are here; ok is false before the first one.
+func (m *Moment) Watermark() (at time.Time, ok bool) {
+	return time.UnixMicro(m.watermark).UTC(), m.watermark != minTime
 }
 
 // Key is the record's key.
 func (c *Ctx[K]) Key() K { return c.scope.Key() }
-
-// Time is the record's event time; ok is false if it has none.
-func (c *Ctx[K]) Time() (at time.Time, ok bool) {
-	return time.UnixMicro(c.at).UTC(), c.at != source.NoTime
-}
-
-// Watermark is the time up to which all records are here; ok is false before the first one.
-func (c *Ctx[K]) Watermark() (at time.Time, ok bool) {
-	return time.UnixMicro(c.watermark).UTC(), c.watermark != minTime
-}
 
 // At sets a timer of this key in event time, with the grain of a microsecond. Setting it twice is setting it once; one
 // that isn't after the watermark fires with the next.
@@ -132,19 +134,22 @@ func Process[K comparable, I, O any, P Processor[K, I, O]](k Keyed[K, I], name s
 	v := add[I](k.s, name, "process")
 	v.canPoison = true
 	v.build = func(b *builder) (any, error) {
-		bad, next, err := poisonAndNext[O](b, v)
-		if err != nil {
-			return nil, err
-		}
-		n := &processNode[K, I, O]{
-			keyed: newKeyedOp(b, v, k.hash, k.key), p: newP(), bad: bad, next: next,
-		}
-		if err := n.open(b, v); err != nil {
-			return nil, fmt.Errorf("open operator %q: %w", v.name, err)
-		}
-		return guard[I](b, v, n), nil
+		n, err := newProcessNode[K, I, O](b, v, k, newP())
+		return guard[I](b, v, n), err
 	}
 	return streamOf[O](k.s.p, v, "")
+}
+
+func newProcessNode[K comparable, I, O any](b *builder, v *vertex, k Keyed[K, I], p Processor[K, I, O]) (*processNode[K, I, O], error) {
+	bad, next, err := poisonAndNext[O](b, v)
+	if err != nil {
+		return nil, err
+	}
+	n := &processNode[K, I, O]{keyed: newKeyedOp(b, v, k.hash, k.key), p: p, bad: bad, next: next}
+	if err := n.open(b, v); err != nil {
+		return nil, fmt.Errorf("open operator %q: %w", v.name, err)
+	}
+	return n, nil
 }
 
 // processNode runs a Processor.
@@ -164,7 +169,7 @@ func (n *processNode[K, I, O]) open(b *builder, v *vertex) error {
 		Operator: v.name, Index: b.t.index, Parallelism: v.tasks,
 		Log: b.t.log.With("operator", v.name), scope: scope, lists: n.keyed.lists,
 	}
-	n.ctx = Ctx[K]{scope: scope, watermark: n.keyed.restored, timers: state.NewTimers[K](setup, "_timers")}
+	n.ctx = Ctx[K]{scope: scope, Moment: Moment{watermark: n.keyed.restored}, timers: state.NewTimers[K](setup, "_timers")}
 	n.timer, _ = n.p.(TimerProcessor[K, O])
 	if c, ok := n.p.(Closer); ok {
 		b.t.closers = append(b.t.closers, c.Close)

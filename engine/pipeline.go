@@ -40,6 +40,7 @@ type vertex struct {
 	outs        []*link
 	borrowed    bool // its output points into recycled memory
 	canPoison   bool
+	aside       bool   // its broadcast inputs are of another type, for task.aside
 	missing     string // what the user has still to call
 
 	// build makes the operator's node in one task; the result is a node[I]. It builds what follows first.
@@ -66,9 +67,10 @@ const (
 	linkForward   linkKind = iota // task i to task i; fused when the receiver has one input
 	linkHash                      // to the owner of the key
 	linkRebalance                 // round robin
+	linkBroadcast                 // to all
 )
 
-func (k linkKind) String() string { return [...]string{"forward", "hash", "rebalance"}[k] }
+func (k linkKind) String() string { return [...]string{"forward", "hash", "rebalance", "broadcast"}[k] }
 
 // link joins a port of one operator to another operator.
 type link struct {

@@ -29,7 +29,7 @@ type PlanLink struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 	Port string `json:"port,omitempty"` // "" = main output; "late", "dead"
-	Kind string `json:"kind"`           // "fused" = in one task; "forward", "hash", "rebalance" = an exchange
+	Kind string `json:"kind"`           // "fused" = in one task; "forward", "hash", "rebalance", "broadcast" = an exchange
 }
 
 // PlanGuarantee is what holds from the sources to one sink.

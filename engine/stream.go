@@ -149,6 +149,20 @@ func (s Stream[T]) Rebalance() Stream[T] {
 	return out
 }
 
+// Broadcast gives every record of a stream to all tasks of what follows, in the order of the task that sends it.
+func (s Stream[T]) Broadcast() Stream[T] {
+	s.p.checkExchange(reflect.TypeFor[T]())
+	out := Stream[T]{p: s.p, ups: append([]upstream(nil), s.ups...)}
+	for i := range out.ups {
+		out.ups[i].kind = linkBroadcast
+		out.ups[i].connect = func(b *builder, _ *vertex, chans []*channel) (any, output, error) {
+			e := newEdge(b.t, allRouter[T]{}, chans)
+			return e, e, nil
+		}
+	}
+	return out
+}
+
 // Parallel sets how many tasks the operator that made the stream has; operators after it follow the job's setting again
 // unless they say otherwise.
 func (s Stream[T]) Parallel(n int) Stream[T] {

@@ -28,7 +28,8 @@ type task struct {
 
 	head    lifecycle
 	receive func(payload any) error
-	src     sourceTask // nil unless the first operator is a source
+	aside   func(payload any) error // takes what is broadcast to an operator of two inputs; nil for others
+	src     sourceTask              // nil unless the first operator is a source
 	outs    []output
 	ops     []*opStats
 
@@ -225,7 +226,11 @@ func (t *task) handle(it item, from int) error {
 	t.stats.moves.Add(1)
 	switch it.kind {
 	case itemBatch:
-		if err := t.receive(it.payload); err != nil {
+		receive := t.receive
+		if t.in.chans[from].aside {
+			receive = t.aside
+		}
+		if err := receive(it.payload); err != nil {
 			return err
 		}
 		if t.src != nil {
@@ -248,7 +253,7 @@ func (t *task) handle(it item, from int) error {
 
 // setClock takes the clock of a channel and moves the task's.
 func (t *task) setClock(from int, c clock) error {
-	if t.chans[from] == c || t.chans[from].kind == clockFinished {
+	if t.chans[from] == c || t.chans[from].kind == clockFinished || t.in.chans[from].aside && c.kind != clockFinished {
 		return nil
 	}
 	t.chans[from] = c
