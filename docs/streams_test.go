@@ -3,11 +3,13 @@ package docs
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/operators"
 	"github.com/weirline/weirline/state"
 )
 
@@ -81,6 +83,55 @@ func Limited(hits engine.Keyed[string, Hit], limits engine.Stream[Limit]) engine
 	return engine.Connect(hits, limits, "limit", func() *Limiter { return &Limiter{} })
 }
 
+// Reply is an answer to a hit: somebody bought.
+type Reply struct {
+	Page string
+	At   time.Time
+}
+
+// Bought is a hit and the reply to it; without a reply, After is negative.
+type Bought struct {
+	Page  string
+	After time.Duration
+}
+
+func replyPage(r Reply) string { return r.Page }
+
+// PerHour joins the hits and replies of each hour, and gives hits without a reply too.
+func PerHour(hits engine.Stream[Hit], replies engine.Stream[Reply]) engine.Stream[Bought] {
+	joined, _ := operators.WindowJoin("per-hour", operators.By(hits, pageOf), operators.By(replies, replyPage), engine.Tumbling{Size: time.Hour},
+		func(g operators.Group[string, Hit, Reply], emit func(Bought)) {
+			for h, r := range g.LeftOuter() {
+				b := Bought{g.Key, -1}
+				if r != nil {
+					b.After = r.At.Sub(h.At)
+				}
+				emit(b)
+			}
+		})
+	return joined
+}
+
+// Soon joins each hit with the replies of the next five minutes.
+func Soon(hits engine.Stream[Hit], replies engine.Stream[Reply]) engine.Stream[Bought] {
+	joined, _ := operators.IntervalJoin("soon", operators.By(hits, pageOf), operators.By(replies, replyPage), operators.Interval{Upper: 5 * time.Minute},
+		func(h Hit, r Reply) Bought { return Bought{h.Page, r.At.Sub(h.At)} })
+	return joined
+}
+
+// Sorts gives hits and what isn't one as two streams.
+func Sorts(lines engine.Stream[string]) (engine.Stream[Hit], engine.Stream[string]) {
+	read := engine.Map(lines, "read", func(line string) operators.Either[Hit, string] {
+		page, at, ok := strings.Cut(line, " ")
+		when, err := time.Parse(time.RFC3339, at)
+		if !ok || err != nil {
+			return operators.Either[Hit, string]{Right: line, IsRight: true}
+		}
+		return operators.Either[Hit, string]{Left: Hit{page, when}}
+	})
+	return operators.Split("sorts", read)
+}
+
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
 // hitsOf makes a keyed stream of hits at the given seconds after noon.
@@ -128,5 +179,40 @@ func TestLimiterExample(t *testing.T) {
 	})
 	if n := len(out.Rows()); n != 2 {
 		t.Errorf("%d hits came through, want 2", n)
+	}
+}
+
+func TestJoinExamples(t *testing.T) {
+	for name, c := range map[string]struct {
+		join func(engine.Stream[Hit], engine.Stream[Reply]) engine.Stream[Bought]
+		want []Bought
+	}{
+		"per hour": {PerHour, []Bought{{"/", -1}, {"/", 20 * time.Second}, {"/", 10 * time.Minute}}},
+		"soon":     {Soon, []Bought{{"/", 20 * time.Second}}},
+	} {
+		var out enginetest.Collect[Bought]
+		enginetest.Run(t, engine.Config{Name: "joins"}, func(p *engine.Pipeline) {
+			src := &enginetest.Script[Reply]{Splits: map[string][]enginetest.Step[Reply]{"replies": enginetest.Recs(Reply{"/", noon.Add(10 * time.Minute)})}}
+			replies := engine.From(p, "replies", src).EventTime(func(r Reply) time.Time { return r.At }, engine.Watermarks{Delay: time.Minute})
+			engine.To(c.join(hitsOf(p, "log", "/", 0, 580, 3600), replies), "out", &out)
+		})
+		got := slices.SortedFunc(slices.Values(out.Rows()), func(a, b Bought) int { return cmp.Compare(a.After, b.After) })
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestSplitExample(t *testing.T) {
+	var hits enginetest.Collect[Hit]
+	var rest enginetest.Collect[string]
+	enginetest.Run(t, engine.Config{Name: "split"}, func(p *engine.Pipeline) {
+		src := &enginetest.Script[string]{Splits: map[string][]enginetest.Step[string]{"lines": enginetest.Recs("/ 2026-01-01T12:00:00Z", "nonsense")}}
+		h, r := Sorts(engine.From(p, "lines", src))
+		engine.To(h, "hits", &hits)
+		engine.To(r, "rest", &rest)
+	})
+	if !slices.Equal(hits.Rows(), []Hit{{"/", noon}}) || !slices.Equal(rest.Rows(), []string{"nonsense"}) {
+		t.Errorf("hits %v, rest %v", hits.Rows(), rest.Rows())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
@@ -103,6 +104,7 @@ type Ctx[K comparable] struct {
 	Moment
 	scope  *state.Scope[K]
 	timers *state.Timers[K]
+	late   *atomic.Int64
 	_      [128]byte
 }
 
@@ -121,6 +123,9 @@ func (m *Moment) Watermark() (at time.Time, ok bool) {
 
 // Key is the record's key.
 func (c *Ctx[K]) Key() K { return c.scope.Key() }
+
+// CountLate counts the record among those that came too late, in Status and metrics, for operators that have no use for it.
+func (c *Ctx[K]) CountLate() { c.late.Add(1) }
 
 // At sets a timer of this key in event time, with the grain of a microsecond. Setting it twice is setting it once; one
 // that isn't after the watermark fires with the next.
@@ -169,7 +174,7 @@ func (n *processNode[K, I, O]) open(b *builder, v *vertex) error {
 		Operator: v.name, Index: b.t.index, Parallelism: v.tasks,
 		Log: b.t.log.With("operator", v.name), scope: scope, lists: n.keyed.lists,
 	}
-	n.ctx = Ctx[K]{scope: scope, Moment: Moment{watermark: n.keyed.restored}, timers: state.NewTimers[K](setup, "_timers")}
+	n.ctx = Ctx[K]{scope: scope, Moment: Moment{watermark: n.keyed.restored}, timers: state.NewTimers[K](setup, "_timers"), late: &n.bad.stats.late}
 	n.timer, _ = n.p.(TimerProcessor[K, O])
 	if c, ok := n.p.(Closer); ok {
 		b.t.closers = append(b.t.closers, c.Close)

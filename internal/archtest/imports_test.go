@@ -98,6 +98,11 @@ var layers = []layer{
 		"the engine knows no outside system; connectors meet it in a pipeline's main only",
 	},
 	{
+		[]string{"operators"},
+		[]string{"engine", "state", "source", "sink", fault},
+		"operators are made of the engine's public face, as a pipeline's own are",
+	},
+	{
 		[]string{"engine/cli"},
 		[]string{"engine", "engine/store", "savepoint", fault},
 		"the command line must not bring a dependency into every binary",
