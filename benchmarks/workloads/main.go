@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func parse(args []string) (name string, o options, err error) {
-	const usage = "usage: workloads w1|w2|w3|w2lat|w9|q5 N [options]; -h after N lists the options"
+	const usage = "usage: workloads w1|w2|w3|w2lat|w9|q5|q8 N [options]; -h after N lists the options"
 	if len(args) < 2 || workloads[args[0]] == nil {
 		return "", o, errors.New(usage)
 	}

@@ -17,6 +17,7 @@ func TestRuns(t *testing.T) {
 		"w3 3000000 -keys 50 -checkpoint 20ms",
 		"q5 1000000 -checkpoint 20ms",
 		"q5 300000 -checkpoint 0 -parallelism 3",
+		"q8 1000000 -checkpoint 20ms",
 		"w2lat 40000 -rate 200000 -checkpoint 50ms",
 	} {
 		t.Run(args, func(t *testing.T) {

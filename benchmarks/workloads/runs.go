@@ -21,6 +21,7 @@ var workloads = map[string]func(ctx context.Context, o options) (result, error){
 	"w2lat": keyedLatency,
 	"w9":    recovers,
 	"q5":    hotAuctions,
+	"q8":    newcomers,
 }
 
 func chain(ctx context.Context, o options) (result, error) {
@@ -39,6 +40,11 @@ func windows(ctx context.Context, o options) (result, error) {
 func hotAuctions(ctx context.Context, o options) (result, error) {
 	o.keys = 0
 	return throughput(ctx, o, load.FillAuctioned, load.HotAuctions, load.HotAuctionsAnswer)
+}
+
+func newcomers(ctx context.Context, o options) (result, error) {
+	o.keys = 0
+	return throughput(ctx, o, load.FillAuctioned, load.Newcomers, load.NewcomersAnswer)
 }
 
 // throughput runs a job as fast as it goes.

@@ -16,6 +16,8 @@ func TestAnswers(t *testing.T) {
 		{"windows", WindowsAnswer, 10_000_000, 1_000_000, 6354239, 10802204118538803364},
 		{"q5", HotAuctionsAnswer, 300_000, 0, 19, 32304771432142},
 		{"q5", HotAuctionsAnswer, 1_000_000, 0, 54, 91832615229509},
+		{"q8", NewcomersAnswer, 300_000, 0, 17274, 2069765849},
+		{"q8", NewcomersAnswer, 20_000_000, 0, 1125346, 6997199393803},
 	} {
 		count, sum := c.answer(c.n, c.keys)
 		if uint64(count) != c.count || uint64(sum) != c.sum {

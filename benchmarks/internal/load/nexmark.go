@@ -5,6 +5,7 @@ import (
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/operators"
 	"github.com/weirline/weirline/source"
 )
 
@@ -150,5 +151,64 @@ func HotAuctionsAnswer(n int64, _ uint32) (count, sum int64) {
 			emit(first)
 		}
 	}
+	return count, sum
+}
+
+// Newcomer is a person who put something up for auction in the window in which they came.
+type Newcomer struct{ Person, Auction int64 }
+
+// NewcomerOf is what the sink of q8 adds up.
+func NewcomerOf(n Newcomer) int64 { return n.Person*31 ^ n.Auction }
+
+// NewcomersSize is the window of q8.
+const NewcomersSize = 10 * time.Second
+
+// Newcomers is q8: persons joined with the auctions they are the seller of, both in one window.
+func Newcomers(p *engine.Pipeline, src source.Source[Auctioned, gen.Split]) *Total[Newcomer] {
+	total := NewTotal(NewcomerOf)
+	s := engine.From(p, "events", src).EventTime(nil, engine.Watermarks{}).Filter("no-bids", func(e Auctioned) bool { return e.Kind != Bid })
+	persons := engine.Map(s.Filter("persons", func(e Auctioned) bool { return e.Kind == Person }), "person", func(e Auctioned) int64 { return e.A })
+	auctions := engine.Map(s.Filter("auctions", func(e Auctioned) bool { return e.Kind == Auction }), "auction",
+		func(e Auctioned) Newcomer { return Newcomer{Person: e.B, Auction: e.A} })
+	joined, _ := operators.WindowJoin("join",
+		operators.By(persons, func(id int64) int64 { return id }), operators.By(auctions, func(a Newcomer) int64 { return a.Person }),
+		engine.Tumbling{Size: NewcomersSize}, func(g operators.Group[int64, int64, Newcomer], emit func(Newcomer)) {
+			for _, a := range g.Inner() {
+				emit(*a)
+			}
+		})
+	engine.To(joined, "discard", total)
+	return total
+}
+
+// NewcomersAnswer is what n events come to in q8. The number of keys is given by n.
+func NewcomersAnswer(n int64, _ uint32) (count, sum int64) {
+	size := NewcomersSize.Milliseconds()
+	persons, auctions := map[int64]bool{}, []Newcomer{}
+	end := int64(Start - Start%size + size)
+	closeWindow := func() {
+		for _, a := range auctions {
+			if persons[a.Person] {
+				count++
+				sum += NewcomerOf(a)
+			}
+		}
+		clear(persons)
+		auctions = auctions[:0]
+	}
+	for seq := range n {
+		e := MakeAuctioned(seq)
+		for ; e.At >= end; end += size {
+			closeWindow()
+		}
+		switch e.Kind {
+		case Person:
+			persons[e.A] = true
+		case Auction:
+			auctions = append(auctions, Newcomer{Person: e.B, Auction: e.A})
+		case Bid:
+		}
+	}
+	closeWindow()
 	return count, sum
 }
