@@ -4,6 +4,7 @@
 // This package itself is empty. Begin with
 //
 //   - [github.com/weirline/weirline/engine] to build a pipeline, and engine/cli to make a binary of it;
+//     operators for joins;
 //   - [github.com/weirline/weirline/source] and [github.com/weirline/weirline/sink] to write a connector;
 //   - connector/files, connector/kafka and connector/redis for those there are.
 //

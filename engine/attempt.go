@@ -176,7 +176,7 @@ func (a *attempt) connect() map[*task]map[*link][]*channel {
 }
 
 func (a *attempt) build(h *vertex, t *task, exits map[*link][]*channel) error {
-	b := &builder{t: t, exits: exits}
+	b := &builder{t: t, exits: exits, sides: map[*vertex][]lifecycle{}}
 	n, err := h.build(b)
 	if err != nil {
 		return err

@@ -46,6 +46,11 @@ type Config struct {
 	// switches of sources request.
 	CheckpointEvery time.Duration
 
+	// Batch runs bounded input to its end as one piece: event time stands still until all of it is read, so that nothing is
+	// late and each window emits once, and there are no periodic checkpoints unless CheckpointEvery is set. Two-phase sinks,
+	// which still need Dir, commit once, at the end. Sources without an end are refused.
+	Batch bool
+
 	// CheckpointTimeout is how long a checkpoint may take. 0 = 10 min.
 	CheckpointTimeout time.Duration
 
@@ -134,6 +139,9 @@ type Restart struct {
 func (c Config) withDefaults() Config {
 	def(&c.Parallelism, runtime.GOMAXPROCS(0))
 	def(&c.KeyGroups, 128)
+	if c.Batch {
+		def(&c.CheckpointEvery, -1)
+	}
 	def(&c.CheckpointEvery, 10*time.Second)
 	def(&c.CheckpointTimeout, 10*time.Minute)
 	def(&c.TolerateFailures, 3)

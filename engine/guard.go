@@ -12,9 +12,10 @@ import (
 // guardNode stands before every operator: it counts its input and remembers which operator runs, so that a panic in user
 // code can be given its name. Its cost is one call a batch.
 type guardNode[T any] struct {
-	t    *task
-	op   *opStats
-	next node[T]
+	t     *task
+	op    *opStats
+	next  node[T]
+	sides []lifecycle // the operator's side outputs
 }
 
 // opStats is what is counted of one operator in one task. Written by the task, read by anybody.
@@ -38,7 +39,7 @@ func (t *task) op(name string) *opStats {
 }
 
 func guard[T any](b *builder, v *vertex, n node[T]) node[T] {
-	return &guardNode[T]{t: b.t, op: b.t.op(v.name), next: n}
+	return &guardNode[T]{t: b.t, op: b.t.op(v.name), next: n, sides: b.sides[v]}
 }
 
 func (n *guardNode[T]) push(b *source.Batch[T]) error {
@@ -47,7 +48,13 @@ func (n *guardNode[T]) push(b *source.Batch[T]) error {
 	return n.next.push(b)
 }
 
-func (n *guardNode[T]) advance(c clock) error { return n.next.advance(c) }
+func (n *guardNode[T]) advance(c clock) error {
+	err := n.next.advance(c)
+	for i := 0; i < len(n.sides) && err == nil; i++ {
+		err = n.sides[i].advance(c)
+	}
+	return err
+}
 
 // recovered turns a panic into a task error with the stack.
 func (t *task) recovered(r any) error {

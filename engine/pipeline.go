@@ -40,6 +40,7 @@ type vertex struct {
 	outs        []*link
 	borrowed    bool // its output points into recycled memory
 	canPoison   bool
+	errors      bool   // its bad records are a stream, whatever the policy
 	aside       bool   // its broadcast inputs are of another type, for task.aside
 	missing     string // what the user has still to call
 
@@ -170,6 +171,10 @@ func (p *Pipeline) checkVertex(v *vertex) (errs []error) {
 		errs = append(errs, fault.New(fault.Parallelism, "operator %q wants parallelism %d, there are %d key groups",
 			v.name, v.parallelism, p.cfg.KeyGroups))
 	}
+	if p.cfg.Batch && v.source != nil && !v.source.bounded {
+		errs = append(errs, fault.New(fault.BadPipeline, "source %q has no end, which Config.Batch needs", v.name).
+			At(v.line).WithFix("give the source an end, or leave Batch unset"))
+	}
 	if v.missing != "" {
 		errs = append(errs, fault.New(fault.BadPipeline, "operator %q has no %s", v.name, v.missing).At(v.line))
 	}
@@ -225,6 +230,7 @@ func (p *Pipeline) plan() (heads []*vertex) {
 type builder struct {
 	t     *task
 	exits map[*link][]*channel
+	sides map[*vertex][]lifecycle // side outputs: their clocks follow the main one
 }
 
 // nextOf builds what follows a port and returns one node for it.
@@ -268,13 +274,16 @@ func (b *builder) poisoner(v *vertex) (*poisoner, error) {
 	}
 	p := &poisoner{op: v.name, stats: b.t.op(v.name), policy: b.t.job.cfg.Poison, log: b.t.log, task: b.t}
 	b.t.poisoners[v] = p
+	if v.errors {
+		p.policy.Policy = PoisonDeadLetter
+	}
 	if p.policy.Policy == PoisonDeadLetter {
 		dead, err := nextOf[DeadLetter](b, v, portDead)
 		if err != nil {
 			return nil, err
 		}
 		p.dead = dead
-		b.t.deadEnds = append(b.t.deadEnds, dead)
+		b.sides[v] = append(b.sides[v], dead)
 	}
 	return p, nil
 }

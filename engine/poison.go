@@ -42,6 +42,19 @@ type DeadLetter struct {
 	Cause    string
 }
 
+// Errors is the stream of bad records of the operator that made s, which then don't go by Config.Poison: each becomes a record
+// here, in the same epoch, with the event time it had. The policy's budget still holds. Bad records of sinks go to DeadLetters.
+func (s Stream[T]) Errors() Stream[DeadLetter] {
+	out := Stream[DeadLetter]{p: s.p}
+	for _, u := range s.ups {
+		if u.v != nil {
+			u.v.errors = true
+			out.ups = append(out.ups, streamOf[DeadLetter](s.p, u.v, portDead).ups...)
+		}
+	}
+	return out
+}
+
 var errNaNKey = errors.New("the key contains NaN, which equals no key")
 
 // poisoner applies the policy for one operator in one task. It belongs to the task's goroutine.
@@ -107,7 +120,9 @@ func (p *poisoner) handle(d DeadLetter, at int64, cause error) error {
 		return nil
 	}
 	p.one.Reset()
-	p.one.Add(d)
+	if p.one.Add(d); at != source.NoTime {
+		p.one.Times = append(p.one.Times, at)
+	}
 	return p.dead.push(&p.one)
 }
 

@@ -211,6 +211,7 @@ func (s Stream[T]) EventTime(f func(T) time.Time, w Watermarks) Stream[T] {
 			return nil, err
 		}
 		n := &timeNode[T]{f: f, next: next, clocks: newClocks(w, next)}
+		n.clocks.still = b.t.job.cfg.Batch
 		b.t.addClocks(n.clocks)
 		return guard[T](b, v, n), nil
 	}

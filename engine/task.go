@@ -40,7 +40,6 @@ type task struct {
 	checks    []func() error // asked when woken: errors and rejects of background writers
 	finishers []func() error // at the end of input
 	closers   []func() error // at the end of the task
-	deadEnds  []lifecycle    // side outputs: their clocks follow the main one
 	poisoners map[*vertex]*poisoner
 
 	parts   []*part
@@ -276,7 +275,7 @@ func (t *task) setClock(from int, c clock) error {
 	if now.kind == clockActive {
 		t.stats.watermark.Store(now.at)
 	}
-	return t.advance(now)
+	return t.head.advance(now)
 }
 
 // allIdle moves on to what the furthest channel had reached, since nobody is left to wait for.
@@ -290,21 +289,11 @@ func (t *task) allIdle(now clock) error {
 	t.inClock = now
 	if now.at > before {
 		t.stats.watermark.Store(now.at)
-		if err := t.advance(clock{kind: clockActive, at: now.at}); err != nil {
+		if err := t.head.advance(clock{kind: clockActive, at: now.at}); err != nil {
 			return err
 		}
 	}
-	return t.advance(now)
-}
-
-// advance moves event time through the task, side outputs included.
-func (t *task) advance(c clock) error {
-	for _, d := range t.deadEnds {
-		if err := d.advance(c); err != nil {
-			return err
-		}
-	}
-	return t.head.advance(c)
+	return t.head.advance(now)
 }
 
 // end begins the end of input: windows fire, writers drain, then the end goes on.
@@ -316,7 +305,7 @@ func (t *task) end() error {
 	if t.src != nil {
 		t.src.end()
 	}
-	if err := t.advance(clock{kind: clockFinished}); err != nil {
+	if err := t.head.advance(clock{kind: clockFinished}); err != nil {
 		return err
 	}
 	if t.busyWork {

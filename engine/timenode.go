@@ -65,6 +65,7 @@ type clocks struct {
 	held   bool // splits that nobody has started yet hold the clock back
 	alone  bool // not behind a source: one clock for the task
 	over   bool
+	still  bool // batch: event time moves at the end only
 
 	reached *atomic.Int64 // shown by Status
 }
@@ -123,7 +124,7 @@ func (c *clocks) tick() error {
 
 // send combines and passes on what changed. A clock never goes back.
 func (c *clocks) send() error {
-	if c.over {
+	if c.over || c.still {
 		return nil
 	}
 	now := clock{kind: clockNothing, at: minTime}

@@ -53,7 +53,7 @@ func (p *Pipeline) linkDeadLetters() {
 		return
 	}
 	for _, v := range p.vertices {
-		if v == p.dead || !v.canPoison {
+		if v == p.dead || !v.canPoison || v.errors {
 			continue
 		}
 		l := &link{from: v, to: p.dead, port: portDead, kind: linkRebalance, connect: connectPlain[DeadLetter]}

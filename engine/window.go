@@ -84,7 +84,7 @@ func aggregate[K comparable, I, A, O any](
 		n.mark = n.keyed.restored
 		n.first, n.last = n.keyed.scope.Groups()
 		b.t.works = append(b.t.works, n.work)
-		b.t.deadEnds = append(b.t.deadEnds, late)
+		b.sides[v] = append(b.sides[v], late)
 		return guard[I](b, v, n), nil
 	}
 	return streamOf[O](k.s.p, v, "")
