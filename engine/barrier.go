@@ -2,6 +2,7 @@ package engine
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
@@ -68,7 +69,7 @@ func (t *task) addState(name string, s scope) *part {
 
 // align counts the barriers of an epoch; channels that have delivered theirs wait.
 func (t *task) align(epoch uint64, from int) error {
-	if epoch <= t.aborted || epoch < t.aligning || epoch <= t.epoch {
+	if epoch < t.aligning || epoch <= t.epoch || slices.Contains(t.aborted, epoch) {
 		return nil
 	}
 	if epoch > t.aligning {
@@ -77,7 +78,9 @@ func (t *task) align(epoch uint64, from int) error {
 	}
 	t.arrived++
 	if t.arrived < len(t.chans) {
-		t.in.block(from)
+		if !t.job.cfg.AtLeastOnce {
+			t.in.block(from)
+		}
 		return nil
 	}
 	t.in.unblockAll()
@@ -86,12 +89,14 @@ func (t *task) align(epoch uint64, from int) error {
 }
 
 // barrier takes the task's part of the cut: operators prepare, the barrier goes on, state is captured. Copying and writing
-// follow while the task works on.
+// follow while the task works on. One capture is copied at a time: an older one that isn't copied yet is dropped, since the
+// epoch of this one, once complete, makes the other superfluous.
 func (t *task) barrier(epoch uint64) error {
 	began := time.Now()
 	if t.capture != nil {
 		t.dropCapture()
 	}
+	t.aborted = slices.DeleteFunc(t.aborted, func(e uint64) bool { return e <= epoch })
 	for _, p := range t.parts {
 		if p.prepare != nil {
 			if err := p.prepare(epoch); err != nil {
@@ -245,11 +250,13 @@ func (t *task) dropCapture() {
 
 // abort is told that an epoch will not complete: what it prepared rides with the next.
 func (t *task) abort(epoch uint64) {
-	t.aborted = max(t.aborted, epoch)
-	if t.capture != nil && t.capture.ack.epoch <= epoch {
+	if epoch > t.epoch {
+		t.aborted = append(t.aborted, epoch)
+	}
+	if t.capture != nil && t.capture.ack.epoch == epoch {
 		t.dropCapture()
 	}
-	if t.aligning != 0 && t.aligning <= epoch {
+	if t.aligning == epoch {
 		t.in.unblockAll()
 		t.aligning, t.arrived = 0, 0
 	}

@@ -79,8 +79,11 @@ func (a *attempt) openCommitter(ctx context.Context, v *vertex, keep []sink.Hand
 	return a.job.store.Committed(keep)
 }
 
-// slotsPerTask is one open transaction, those that may wait for their commit, and those of epochs that fail.
-func (j *job) slotsPerTask() int { return 1 + j.cfg.Uncommitted + max(0, j.cfg.TolerateFailures) + 1 }
+// slotsPerTask is one open transaction, those of epochs under way, those that may wait for their commit, and those of epochs
+// that fail.
+func (j *job) slotsPerTask() int {
+	return 1 + j.cfg.MaxConcurrent + j.cfg.Uncommitted + max(0, j.cfg.TolerateFailures)
+}
 
 func (j *job) slot(op string, id int) sink.Slot {
 	return sink.Slot{ID: id, Name: fmt.Sprintf("%s-%s-%d", cmp.Or(j.prefix, j.cfg.Name), op, id)}

@@ -42,20 +42,36 @@ type Config struct {
 	// job's first checkpoint. 0 = 128.
 	KeyGroups int
 
-	// CheckpointEvery is the time between the starts of two checkpoints. 0 = 10 s, negative = none but those that ends and
-	// switches of sources request.
+	// CheckpointEvery is the time between the starts of two checkpoints, the first one counted from the start of the job. 0 =
+	// 10 s, negative = none but those that ends and switches of sources request.
 	CheckpointEvery time.Duration
 
 	// Batch runs bounded input to its end as one piece: event time stands still until all of it is read, so that nothing is
 	// late and each window emits once, and there are no periodic checkpoints unless CheckpointEvery is set. Two-phase sinks,
 	// which still need Dir, commit once, at the end. Sources without an end are refused.
 	Batch bool
+	// BacklogEvery takes the place of CheckpointEvery while a source reads backlog (source.Backlog). 0 = the same, negative =
+	// none meanwhile.
+	BacklogEvery time.Duration
 
 	// CheckpointTimeout is how long a checkpoint may take. 0 = 10 min.
 	CheckpointTimeout time.Duration
 
-	// MinPause is the least time between the end of a checkpoint and the start of the next periodic one. 0 = none.
+	// MinPause is the least time between the end of a checkpoint and the start of the next periodic one. 0 = none. If it is
+	// set, checkpoints are taken one at a time whatever MaxConcurrent says.
 	MinPause time.Duration
+
+	// MaxConcurrent is how many checkpoints may be under way at once; a complete one makes older ones that aren't
+	// superfluous. More than one helps when the store is slow and the interval short. 0 = 1.
+	MaxConcurrent int
+
+	// AtLeastOnce lets records overtake barriers where streams meet: no channel waits for the others, and after a restart
+	// some records are counted twice. Two-phase sinks and ExactlyOnce are refused with it.
+	AtLeastOnce bool
+
+	// DropAtEnd deletes all checkpoints once the job has come to its end, finished or drained, with everything committed; the
+	// next run begins anew. Those of a suspended or failed job are always kept.
+	DropAtEnd bool
 
 	// TolerateFailures is how many checkpoints in a row may fail before the job restarts. 0 = 3, negative = any number.
 	TolerateFailures int
@@ -144,6 +160,10 @@ func (c Config) withDefaults() Config {
 	}
 	def(&c.CheckpointEvery, 10*time.Second)
 	def(&c.CheckpointTimeout, 10*time.Minute)
+	def(&c.MaxConcurrent, 1)
+	if c.MinPause > 0 {
+		c.MaxConcurrent = 1
+	}
 	def(&c.TolerateFailures, 3)
 	def(&c.Retain, 3)
 	def(&c.Uncommitted, 2)
@@ -185,8 +205,11 @@ func (c Config) validate() (errs []error) {
 	if c.Parallelism < 1 || c.Parallelism > c.KeyGroups {
 		errs = append(errs, fault.New(fault.Parallelism, "Config.Parallelism is %d, with %d key groups", c.Parallelism, c.KeyGroups))
 	}
-	if c.BatchSize < 1 || c.QueueBatches < 1 || c.Retain < 1 || c.Uncommitted < 1 {
-		bad("Config: BatchSize, QueueBatches, Retain and Uncommitted must be positive")
+	if c.BatchSize < 1 || c.QueueBatches < 1 || c.Retain < 1 || c.Uncommitted < 1 || c.MaxConcurrent < 1 {
+		bad("Config: BatchSize, QueueBatches, Retain, Uncommitted and MaxConcurrent must be positive")
+	}
+	if c.AtLeastOnce && c.ExactlyOnce {
+		bad("Config: AtLeastOnce and ExactlyOnce exclude each other")
 	}
 	if c.Restart.Factor < 1 {
 		bad("Config.Restart.Factor is %v: use 1 or more", c.Restart.Factor)

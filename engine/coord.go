@@ -30,12 +30,13 @@ type coord struct {
 	// Owned by the goroutine.
 	tasks       []*task // of all attempts that are up
 	sources     []*sourceCoord
-	allUp       bool // no region is down
-	pending     *epochRun
+	allUp       bool         // no region is down
+	pending     []*epochRun  // by number; a savepoint is alone
 	saves       []*savepoint // to be taken
 	unsettled   []*savepoint // durable, but no checkpoint has their transactions yet, so they might be cleared
 	requested   bool
-	nextAt      time.Time // of the next periodic epoch
+	lastAt      time.Time // when the last epoch began, or the attempt; zero = a periodic one is due
+	pauseUntil  time.Time // no periodic epoch before that
 	failures    int
 	lastFailure error
 	retryAt     time.Time // after a failed epoch that was requested
@@ -325,7 +326,7 @@ func (c *coord) finished(now time.Time) bool {
 		c.outcome = store.Running // even if the input has ended: a region that is down may have something to commit
 		return true
 	}
-	if !c.ended || !c.allUp || c.pending != nil || len(c.saves) > 0 && len(c.tasks) > 0 {
+	if !c.ended || !c.allUp || len(c.pending) > 0 || len(c.saves) > 0 && len(c.tasks) > 0 {
 		return false
 	}
 	if c.sum(func(a *attempt) int64 { return int64(a.waits) }) == 0 {
@@ -371,14 +372,6 @@ func (c *coord) tick(now time.Time) {
 		c.watched = now
 		c.watch(now)
 	}
-}
-
-// after is the time d from now; a negative d means never.
-func (c *coord) after(d time.Duration) time.Time {
-	if d < 0 || c.job.store == nil {
-		return time.Time{}
-	}
-	return time.Now().Add(d)
 }
 
 // discoverLoop is the goroutine of a source's enumerator.

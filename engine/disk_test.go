@@ -22,7 +22,11 @@ import (
 
 // counting is a job with everything an epoch holds: two sources, keyed state with maps, windows, a two-phase sink.
 func counting(p *engine.Pipeline, src *enginetest.Script[stamped], out *enginetest.Tx[string]) {
-	s := engine.From(p, "in", src).EventTime(at, engine.Watermarks{Delay: time.Second})
+	countingOf(engine.From(p, "in", src), out)
+}
+
+func countingOf(s engine.Stream[stamped], out *enginetest.Tx[string]) {
+	s = s.EventTime(at, engine.Watermarks{Delay: time.Second})
 	win := engine.Window(engine.KeyBy(s, func(s stamped) string { return s.K }), "count", engine.Tumbling{Size: 10 * time.Second})
 	res := engine.Aggregate(win, func(m *map[int64]int, s stamped) {
 		if *m == nil {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -53,20 +54,24 @@ func (c *coord) maybeEpoch(now time.Time) error {
 		return fault.Wrap(fault.EpochFailures, c.lastFailure, "no last checkpoint within %v of the stop; the next start resumes from epoch %d",
 			c.job.cfg.CommitWait, c.job.lastEpoch())
 	}
-	if e := c.pending; e != nil {
+	for _, e := range c.pending {
 		if e.save != nil && !e.closed && e.save.given.Load() {
-			return c.failEpoch(context.Canceled)
+			return c.failEpoch(e, context.Canceled)
 		}
 		if !e.closed && now.Sub(e.began) > c.job.cfg.CheckpointTimeout {
-			return c.failEpoch(fault.New(fault.EpochTimeout, "epoch %d is not acked after %v by %s",
-				e.id, c.job.cfg.CheckpointTimeout, c.slowest()))
+			return c.failEpoch(e, fault.New(fault.EpochTimeout, "epoch %d is not acked after %v by %s",
+				e.id, c.job.cfg.CheckpointTimeout, e.slowest()))
 		}
-		return nil
 	}
-	if s := c.nextSave(); s != nil {
-		return c.beginEpoch(c.outcome, s, now)
+	if len(c.pending) > 0 && c.pending[0].save != nil {
+		return nil // a savepoint is alone
 	}
-	if c.ended || !c.allUp || now.Before(c.retryAt) {
+	if len(c.pending) == 0 {
+		if s := c.nextSave(); s != nil {
+			return c.beginEpoch(c.outcome, s, now)
+		}
+	}
+	if c.ended || !c.allUp || now.Before(c.retryAt) || len(c.pending) >= c.job.cfg.MaxConcurrent {
 		return nil
 	}
 	end := store.Running
@@ -76,11 +81,23 @@ func (c *coord) maybeEpoch(now time.Time) error {
 	case c.stopping == store.Suspended:
 		end = store.Suspended
 	case c.requested:
-	case !c.nextAt.IsZero() && !now.Before(c.nextAt) && c.stopping == store.Running:
+	case c.stopping == store.Running && c.due(now):
 	default:
 		return nil
 	}
+	if end != store.Running && len(c.pending) > 0 {
+		return nil // the last one is alone
+	}
 	return c.beginEpoch(end, nil, now)
+}
+
+// due says whether it is time for a periodic epoch. While some source reads backlog another interval holds.
+func (c *coord) due(now time.Time) bool {
+	every := c.job.cfg.CheckpointEvery
+	if b := c.job.cfg.BacklogEvery; b != 0 && slices.ContainsFunc(c.sources, func(s *sourceCoord) bool { return s.d.backlog() }) {
+		every = b
+	}
+	return every > 0 && now.Sub(c.lastAt) >= every && !now.Before(c.pauseUntil)
 }
 
 func (c *coord) beginEpoch(end store.End, save *savepoint, now time.Time) error {
@@ -115,11 +132,13 @@ func (c *coord) beginEpoch(end store.End, save *savepoint, now time.Time) error 
 	for _, t := range c.tasks {
 		e.waiting[t] = true
 	}
-	c.pending, c.requested = e, c.requested && save != nil
+	c.pending, c.requested = append(c.pending, e), c.requested && save != nil
 	if save != nil {
 		save.to.Discard(save.epoch) // of an attempt that failed
 		save.epoch = id
 		c.homes.Store(id, save.to)
+	} else {
+		c.lastAt = now
 	}
 	for _, s := range c.sources {
 		for _, t := range s.tasks {
@@ -148,9 +167,9 @@ func retryPause(failures int) time.Duration {
 	return min(100*time.Millisecond<<min(failures, 6), 5*time.Second)
 }
 
-func (c *coord) slowest() string {
+func (e *epochRun) slowest() string {
 	var names []string
-	for t := range c.pending.waiting {
+	for t := range e.waiting {
 		names = append(names, t.name)
 	}
 	sort.Strings(names)
@@ -159,12 +178,13 @@ func (c *coord) slowest() string {
 
 // acked takes a task's part of the cut.
 func (c *coord) acked(a ack) error {
-	e := c.pending
-	if e == nil || a.epoch != e.id || !e.waiting[a.t] {
+	i := slices.IndexFunc(c.pending, func(e *epochRun) bool { return e.id == a.epoch })
+	if i < 0 || !c.pending[i].waiting[a.t] {
 		return nil // of an epoch that was given up
 	}
+	e := c.pending[i]
 	if a.err != nil {
-		return c.failEpoch(a.err)
+		return c.failEpoch(e, a.err)
 	}
 	delete(e.waiting, a.t)
 	for name, st := range a.ops {
@@ -177,10 +197,39 @@ func (c *coord) acked(a ack) error {
 	}
 	e.handles = append(e.handles, a.handles...)
 	e.pause, e.bytes = max(e.pause, a.pause), e.bytes+a.bytes
-	if len(e.waiting) > 0 {
+	return c.closeNext()
+}
+
+// closeNext publishes the newest epoch that all tasks have acked, if none is being published. Older ones are dropped: it has
+// everything they have, their transactions included.
+func (c *coord) closeNext() error {
+	last := -1
+	for i, e := range c.pending {
+		if e.closed {
+			return nil
+		}
+		if len(e.waiting) == 0 {
+			last = i
+		}
+	}
+	if last < 0 {
 		return nil
 	}
-	return c.closeEpoch(e)
+	for _, older := range c.pending[:last] {
+		c.discard(older.id)
+	}
+	c.pending = c.pending[last:]
+	return c.closeEpoch(c.pending[0])
+}
+
+// discard deletes what was written for an epoch, away from here: a publish that goes on holds it up.
+func (c *coord) discard(epoch uint64) {
+	c.workers.Go(func() { c.storeOf(epoch).Discard(epoch) })
+}
+
+// drop takes an epoch off the list.
+func (c *coord) drop(e *epochRun) {
+	c.pending = slices.DeleteFunc(c.pending, func(p *epochRun) bool { return p == e })
 }
 
 // closeEpoch assembles the record and has it published.
@@ -188,7 +237,7 @@ func (c *coord) closeEpoch(e *epochRun) error {
 	for _, s := range c.sources {
 		src := e.rec.Sources[s.v.name]
 		if err := s.d.merge(&src, e.acked[s.v.name]); err != nil {
-			return c.failEpoch(fault.At(err, "source "+s.v.name))
+			return c.failEpoch(e, fault.At(err, "source "+s.v.name))
 		}
 		e.rec.Sources[s.v.name] = src
 	}
@@ -206,36 +255,27 @@ func (c *coord) closeEpoch(e *epochRun) error {
 
 // published is the store's answer: the moment an epoch is complete, or isn't.
 func (c *coord) published(p published) error {
-	if c.pending != p.e {
+	e, now := p.e, time.Now()
+	if e.save != nil && p.err == nil {
+		c.drop(e)
+		c.saved(e)
 		return nil
 	}
-	if p.e.save != nil && p.err == nil {
-		c.pending = nil
-		c.saved(p.e)
-		return nil
-	}
-	if errors.Is(p.err, store.ErrUnknown) && p.e.save == nil {
-		c.pending = nil
+	if errors.Is(p.err, store.ErrUnknown) && e.save == nil {
+		c.drop(e)
 		return c.failAll(p.err) // the next attempts ask the store what is true
 	}
 	if p.err != nil {
-		return c.failEpoch(p.err)
+		return c.failEpoch(e, p.err)
 	}
-	e, now := p.e, time.Now()
-	c.pending = nil
+	c.drop(e)
 	if c.failures > 0 {
 		c.job.log.Info("checkpoints succeed again", "epoch", e.id, "failed", c.failures)
 	}
 	c.failures, c.retryAt, c.lastFailure = 0, time.Time{}, nil
 	c.note(e, now)
 	c.settled()
-	if every := c.job.cfg.CheckpointEvery; every > 0 {
-		next := e.began.Add(every)
-		if pause := now.Add(c.job.cfg.MinPause); next.Before(pause) {
-			next = pause
-		}
-		c.nextAt = next
-	}
+	c.pauseUntil = now.Add(c.job.cfg.MinPause)
 	for _, t := range c.tasks {
 		t.in.tell(func(t *task) error { t.complete(e.id); return nil })
 	}
@@ -246,7 +286,10 @@ func (c *coord) published(p published) error {
 	if e.end != store.Running {
 		c.ended, c.outcome = true, e.end
 	}
-	return c.resumeSwitches(e.id)
+	if err := c.resumeSwitches(e.id); err != nil {
+		return err
+	}
+	return c.closeNext()
 }
 
 // note keeps the figures of a complete epoch.
@@ -276,12 +319,11 @@ func (c *coord) resumeSwitches(epoch uint64) error {
 	return nil
 }
 
-// failEpoch gives up the epoch in hand: as if it had never begun.
-func (c *coord) failEpoch(cause error) error {
-	save := c.pending.save
-	id := c.abandon()
-	if save != nil {
-		save.done <- cause // the job doesn't mind
+// failEpoch gives up an epoch. Others that are under way go on.
+func (c *coord) failEpoch(e *epochRun, cause error) error {
+	c.abandon(e)
+	if e.save != nil {
+		e.save.done <- cause // the job doesn't mind
 		return nil
 	}
 	for _, t := range c.tasks {
@@ -290,14 +332,17 @@ func (c *coord) failEpoch(cause error) error {
 		}
 		t.in.tell(func(t *task) error { return t.declined() })
 	}
-	c.retryAt = time.Now().Add(retryPause(c.failures))
-	return c.countFailure(cause, id)
+	c.lastAt, c.retryAt = time.Time{}, time.Now().Add(retryPause(c.failures))
+	if err := c.countFailure(cause, e.id); err != nil {
+		return err
+	}
+	return c.closeNext()
 }
 
-// abandon gives up the epoch in hand; what was requested is requested again.
-func (c *coord) abandon() uint64 {
-	e := c.pending
-	c.pending, c.requested = nil, c.requested || e.asked
+// abandon gives up an epoch as if it had never begun; what was requested is requested again.
+func (c *coord) abandon(e *epochRun) {
+	c.drop(e)
+	c.requested = c.requested || e.asked
 	for _, t := range c.tasks {
 		t.in.tell(func(t *task) error { t.abort(e.id); return nil })
 	}
@@ -306,8 +351,7 @@ func (c *coord) abandon() uint64 {
 			s.carried, c.requested = 0, true
 		}
 	}
-	c.job.store.Discard(e.id)
-	return e.id
+	c.discard(e.id)
 }
 
 // countFailure logs the first failure of a streak, and restarts all regions when there are too many. A store that can't be

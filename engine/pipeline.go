@@ -182,6 +182,10 @@ func (p *Pipeline) checkVertex(v *vertex) (errs []error) {
 		errs = append(errs, fault.New(fault.BadPipeline, "operator %q commits in two phases, which needs a state directory", v.name).
 			At(v.line).WithFix("set Config.Dir"))
 	}
+	if v.commit != nil && p.cfg.AtLeastOnce {
+		errs = append(errs, fault.New(fault.BadPipeline, "operator %q commits in two phases, and Config.AtLeastOnce counts records twice", v.name).
+			At(v.line).WithFix("leave AtLeastOnce unset, or use a plain sink"))
+	}
 	if p.cfg.ExactlyOnce && v.sinkOK == "at least once" {
 		errs = append(errs, fault.New(fault.NotIdempotent, "sink %q writes at least once", v.name).At(v.line))
 	}

@@ -92,6 +92,8 @@ func (p *Pipeline) guarantee(v *vertex) PlanGuarantee {
 	switch {
 	case !p.stored():
 		g.Promise, g.Why = PromiseNone, "without a state directory each run begins anew"
+	case p.cfg.AtLeastOnce:
+		g.Promise, g.Why = PromiseAtLeastOnce, "records that overtake a barrier are in the checkpoint and are read again after a restart"
 	case v.commit != nil:
 		g.Promise, g.Why = PromiseExactlyOnce, "positions and transactions belong to one checkpoint"
 	case v.sinkOK == "idempotent":

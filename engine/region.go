@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
@@ -112,8 +113,8 @@ func (c *coord) up(a *attempt) {
 	if a.over {
 		c.ended, c.outcome = true, store.Finished
 	}
-	if c.nextAt.Before(time.Now()) {
-		c.nextAt = c.after(c.job.cfg.CheckpointEvery)
+	if now := time.Now(); now.Sub(c.lastAt) >= c.job.cfg.CheckpointEvery {
+		c.lastAt = now
 	}
 	if c.stopping == store.Drained {
 		c.drain(a)
@@ -135,11 +136,14 @@ func (c *coord) fail(a *attempt, cause error) error {
 	r := a.region
 	c.setAttempt(r, nil)
 	c.saves, c.unsettled = append(c.saves, c.unsettled...), nil // to be taken anew when everything is up again
-	if c.pending != nil && !c.pending.closed {
-		if s := c.pending.save; s != nil {
-			c.saves = append(c.saves, s)
+	for _, e := range slices.Clone(c.pending) {
+		if e.closed {
+			continue
 		}
-		c.abandon()
+		if e.save != nil {
+			c.saves = append(c.saves, e.save)
+		}
+		c.abandon(e)
 	}
 	pause, err := c.verdict(r, cause)
 	if err != nil {
@@ -165,7 +169,7 @@ func (c *coord) failAll(cause error) error {
 // release lets regions that wait make their next attempt, once it is known which record is the newest.
 func (c *coord) release() {
 	for _, r := range c.regions {
-		if r.waiting && c.pending == nil {
+		if r.waiting && len(c.pending) == 0 {
 			r.waiting = false
 			r.again <- r.pause
 		}

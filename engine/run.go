@@ -122,7 +122,7 @@ func (j *job) run(ctx context.Context) error {
 			j.setOutcome(c.outcome)
 			j.log.Info("job ended", "how", endName(c.outcome), "epoch", j.lastEpoch())
 		}
-		return nil
+		return j.dropAtEnd(c.outcome)
 	}
 }
 
@@ -136,6 +136,14 @@ func (j *job) live(ctx context.Context) (*coord, error) {
 	j.logStart(rec)
 	j.setCoord(c)
 	return c, c.run(ctx, rec)
+}
+
+// dropAtEnd deletes the checkpoints of a job that has come to its end, if that is wanted and nothing is left to commit.
+func (j *job) dropAtEnd(end store.End) error {
+	if !j.cfg.DropAtEnd || j.store == nil || end != store.Finished && end != store.Drained || j.left.Load() > 0 {
+		return nil
+	}
+	return j.store.Drop()
 }
 
 // latest is the epoch the job begins from.

@@ -119,7 +119,9 @@ func TestBatchComesToTheSame(t *testing.T) {
 		win := engine.Window(engine.KeyBy(timed, func(e event) int64 { return e.Key }), "count", engine.Tumbling{Size: time.Second, Lateness: time.Second})
 		var out enginetest.Collect[keyCount]
 		engine.To(engine.Aggregate(win, func(a *slideAcc, e event) { a.N++; a.Sum += e.Value },
-			func(k int64, sp engine.Span, a *slideAcc) keyCount { return keyCount{k, sp.Start.UnixMilli(), a.N, a.Sum} }), "out", &out)
+			func(k int64, sp engine.Span, a *slideAcc) keyCount {
+				return keyCount{k, sp.Start.UnixMilli(), a.N, a.Sum}
+			}), "out", &out)
 		if err := p.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}

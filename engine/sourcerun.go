@@ -53,6 +53,7 @@ type splitRun[S source.Split] struct {
 	at       S
 	clocks   []*splitClock
 	finished bool
+	reported uint64 // first epoch it was reported finished in
 	paused   bool
 }
 
@@ -209,7 +210,6 @@ func (s *sourceRun[T, S]) finish(run *splitRun[S]) error {
 
 func (s *sourceRun[T, S]) positions() ([]store.Split, error) {
 	out := make([]store.Split, 0, len(s.order))
-	kept := s.order[:0]
 	held := epochPositions[S]{epoch: s.t.epoch}
 	for _, r := range s.order {
 		pos, err := source.EncodeSplit(r.at)
@@ -224,13 +224,10 @@ func (s *sourceRun[T, S]) positions() ([]store.Split, error) {
 		}
 		out = append(out, row)
 		held.at = append(held.at, r.at)
-		if r.finished {
-			delete(s.splits, r.id) // reported now; the coordinator has it as finished
-		} else {
-			kept = append(kept, r)
+		if r.finished && r.reported == 0 {
+			r.reported = s.t.epoch
 		}
 	}
-	s.order = kept
 	if s.acker != nil && len(held.at) > 0 {
 		s.acks = append(s.acks, held)
 	}
@@ -248,9 +245,17 @@ func (s *sourceRun[T, S]) end() {
 	s.fetch.hold(true)
 }
 
-// ack tells the reader what is durable, from the fetch goroutine: of each split the newest position, those included that an
-// epoch carried that wasn't completed itself, since a finished split is reported once.
+// ack forgets finished splits that a durable epoch has, and tells the reader what is durable, from the fetch goroutine: of
+// each split the newest position. Epochs that begin from here on find such splits finished in the coordinator's table; one
+// that had begun before has been told to us before, and has them from us.
 func (s *sourceRun[T, S]) ack(epoch uint64) {
+	s.order = slices.DeleteFunc(s.order, func(r *splitRun[S]) bool {
+		done := r.finished && r.reported != 0 && r.reported <= epoch
+		if done {
+			delete(s.splits, r.id)
+		}
+		return done
+	})
 	newest := map[string]S{}
 	for len(s.acks) > 0 && s.acks[0].epoch <= epoch {
 		for _, at := range s.acks[0].at {

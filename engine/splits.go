@@ -23,6 +23,7 @@ type splitDriver interface {
 	merge(s *store.Source, acked []store.Split) error
 	state() splitCounts
 	finishedSplits() []any
+	backlog() bool
 }
 
 // discovered is what one call of Discover or Next brought, with the enumerator's state right after it.
@@ -58,6 +59,7 @@ type splitTable[S source.Split] struct {
 	staged  source.Staged[S]
 	states  source.Stateful
 	ordered bool
+	late    source.Backlog
 
 	rows  []*row[S]
 	byID  map[string]*row[S]
@@ -83,6 +85,7 @@ const nobody = -1
 func newSplitTable[S source.Split](e source.Enumerator[S]) *splitTable[S] {
 	t := &splitTable[S]{enum: e, byID: map[string]*row[S]{}, load: map[int]int{}, lastS: true}
 	t.states, _ = source.As[source.Stateful](e)
+	t.late, _ = source.As[source.Backlog](e)
 	if t.staged, _ = source.As[source.Staged[S]](e); t.staged != nil {
 		t.lastS = t.staged.Last()
 	}
@@ -272,6 +275,8 @@ func (t *splitTable[S]) state() splitCounts {
 	}
 	return c
 }
+
+func (t *splitTable[S]) backlog() bool { return t.late != nil && t.late.Backlog() }
 
 func (t *splitTable[S]) finishedSplits() []any {
 	var out []any

@@ -47,13 +47,13 @@ type task struct {
 	disks   map[string]*statefiles.Disk // by operator
 	opened  error                       // first error of restoring while building
 
-	chans    []clock // by input channel
-	inClock  clock   // combined; at never goes back
-	ended    int     // channels that have ended
-	epoch    uint64  // last barrier passed
-	aligning uint64  // epoch being aligned; 0 = none
-	arrived  int     // barriers of it
-	aborted  uint64  // barriers up to it are ignored
+	chans    []clock  // by input channel
+	inClock  clock    // combined; at never goes back
+	ended    int      // channels that have ended
+	epoch    uint64   // last barrier passed
+	aligning uint64   // epoch being aligned; 0 = none
+	arrived  int      // barriers of it
+	aborted  []uint64 // epochs given up whose barriers may still come
 	capture  *capture
 	busyWork bool
 	ending   bool

@@ -39,6 +39,9 @@ func (e *enumerator[T]) set(s seam, current stageEnum) {
 
 func (e *enumerator[T]) Ordered() bool { return e.c.Ordered }
 
+// Backlog is true in all stages but the last: what comes before it was there before.
+func (e *enumerator[T]) Backlog() bool { return !e.Last() }
+
 func (e *enumerator[T]) Last() bool {
 	s, current := e.now()
 	return s.isLast(len(e.c.Stages)) && (current == nil || current.last())

@@ -44,6 +44,10 @@ type Staged[S Split] interface {
 	Last() bool
 }
 
+// Backlog is an Enumerator that knows whether what is being read now is old: then checkpoints may be taken less often, or
+// not at all (Config.BacklogEvery). It is called from any goroutine, often, and must not block.
+type Backlog interface{ Backlog() bool }
+
 // Ordered is an Enumerator that hands out splits in the order of their event times, and whose stages follow each other in
 // time: known but unstarted splits then don't hold the watermark.
 type Ordered interface{ Ordered() bool }

@@ -19,6 +19,12 @@ type options struct {
 	state        string
 	parallelism  int
 	checkpoint   time.Duration
+	mode         string
+	backlog      time.Duration
+	timeout      time.Duration
+	atOnce       int
+	retain       int
+	dropAtEnd    bool
 	addr         string
 	logLevel     slog.Level
 	logFormat    string
@@ -46,6 +52,14 @@ func (o *options) declare(fs *flag.FlagSet, a App) {
 	fs.StringVar(&o.state, "state", state, "state `directory`; -state= stores nothing, so that each run begins anew")
 	fs.IntVar(&o.parallelism, "parallelism", 0, "`tasks` of each operator; 0 = one a processor")
 	fs.DurationVar(&o.checkpoint, "checkpoint", 10*time.Second, "`time` between checkpoints; negative = only at ends and stops")
+	choice(fs, &o.mode, "checkpoint-mode", "exactly-once",
+		"`mode`: exactly-once, or at-least-once (no channel waits for another; a restart counts some records twice)",
+		"exactly-once", "at-least-once")
+	fs.DurationVar(&o.backlog, "checkpoint-backlog", 0, "`time` between checkpoints while a source reads backlog; 0 = as -checkpoint, negative = none")
+	fs.DurationVar(&o.timeout, "checkpoint-timeout", 0, "`time` a checkpoint may take; 0 = 10m")
+	fs.IntVar(&o.atOnce, "checkpoints-at-once", 0, "`number` of checkpoints under way at once; 0 = 1")
+	fs.IntVar(&o.retain, "retain", 0, "`number` of complete checkpoints that are kept; 0 = 3")
+	fs.BoolVar(&o.dropAtEnd, "drop-at-end", false, "delete all checkpoints when the job has finished or was drained")
 	fs.StringVar(&o.addr, "addr", a.Addr, "`address` of HTTP (probes, metrics); without a host 127.0.0.1, empty = no HTTP")
 	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level`: debug, info, warn, error")
 	choice(fs, &o.logFormat, "log-format", "text", "`format` of the log: text, json", "text", "json")
@@ -92,6 +106,9 @@ func (o *options) validate() error {
 	switch {
 	case o.parallelism < 0:
 		return fault.New(fault.Usage, "flag -parallelism is %d", o.parallelism).WithFix("give a number from 1, or 0 for one task a processor")
+	case o.timeout < 0 || o.atOnce < 0 || o.retain < 0:
+		return fault.New(fault.Usage, "flags -checkpoint-timeout, -checkpoints-at-once and -retain are %v, %d and %d", o.timeout, o.atOnce, o.retain).
+			WithFix("give times and numbers above 0, or 0 for the default")
 	case o.checkpoint == 0:
 		return fault.New(fault.Usage, "flag -checkpoint is 0").WithFix("give a time such as 10s, or -1s for no periodic checkpoints")
 	case o.plan != "" && o.check:

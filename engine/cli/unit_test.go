@@ -103,10 +103,10 @@ func TestFlagsBeatTheEnvironment(t *testing.T) {
 		args []string
 		want options
 	}{
-		{nil, nil, options{state: "a.b-c.state", checkpoint: 10 * time.Second, logFormat: "text"}},
-		{map[string]string{"A_B_C_STATE": "e", "A_B_C_PARALLELISM": "3"}, []string{"-state=f"}, options{state: "f", parallelism: 3, checkpoint: 10 * time.Second, logFormat: "text"}},
-		{map[string]string{"A_B_C_STATE": "", "A_B_C_DRAIN": "true"}, nil, options{state: "a.b-c.state", drain: true, checkpoint: 10 * time.Second, logFormat: "text"}},
-		{map[string]string{"A_B_C_STATE": "e"}, []string{"-state="}, options{checkpoint: 10 * time.Second, logFormat: "text"}},
+		{nil, nil, options{state: "a.b-c.state", checkpoint: 10 * time.Second, logFormat: "text", mode: "exactly-once"}},
+		{map[string]string{"A_B_C_STATE": "e", "A_B_C_PARALLELISM": "3"}, []string{"-state=f"}, options{state: "f", parallelism: 3, checkpoint: 10 * time.Second, logFormat: "text", mode: "exactly-once"}},
+		{map[string]string{"A_B_C_STATE": "", "A_B_C_DRAIN": "true"}, nil, options{state: "a.b-c.state", drain: true, checkpoint: 10 * time.Second, logFormat: "text", mode: "exactly-once"}},
+		{map[string]string{"A_B_C_STATE": "e"}, []string{"-state="}, options{checkpoint: 10 * time.Second, logFormat: "text", mode: "exactly-once"}},
 	} {
 		fs := flag.NewFlagSet("", flag.ContinueOnError)
 		var o options

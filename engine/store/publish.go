@@ -163,6 +163,25 @@ func (d *Dir) compact() {
 	}
 }
 
+// Drop implements Epochs.
+func (d *Dir) Drop() error {
+	d.pub.Lock()
+	defer d.pub.Unlock()
+	if err := d.held(); err != nil {
+		return err
+	}
+	none := pointer{Job: d.o.Job}
+	if _, err := d.writePointer(none); err != nil {
+		return d.full(err, pointerName, "forget all checkpoints")
+	}
+	d.mu.Lock()
+	d.cur, d.known, d.bad, d.skip = none, nil, nil, false
+	clear(d.unsure)
+	d.mu.Unlock()
+	d.sweep(true)
+	return nil
+}
+
 // Discard implements Epochs.
 func (d *Dir) Discard(epoch uint64) {
 	d.pub.Lock()

@@ -53,6 +53,10 @@ type Epochs interface {
 	// Records lists the retained epochs, oldest first.
 	Records() []Info
 
+	// Drop deletes all epochs; the next Latest finds none. Numbers go on rising, grants and commits stay. For a job that has
+	// ended and has nothing left to commit.
+	Drop() error
+
 	// Pin sets which epochs retention must not delete, beside the newest ones. It replaces what was pinned before and
 	// isn't stored. Pin before the first Publish.
 	Pin(epochs ...uint64)
