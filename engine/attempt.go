@@ -118,7 +118,7 @@ func (a *attempt) open(ctx context.Context, rec *store.Record) (err error) {
 		for i := range h.tasks {
 			t := &task{
 				name: h.name, index: i, job: j, att: a, ctx: ctx, in: newInbox(), inClock: clock{at: minTime},
-				log: j.log.With("task", fmt.Sprintf("%s/%d", h.name, i)), poisoners: map[*vertex]*poisoner{},
+				log: j.log.With("task", fmt.Sprintf("%s/%d", h.name, i)), poisoners: map[*vertex]*poisoner{}, edges: map[*link]output{},
 			}
 			t.stats.watermark.Store(minTime)
 			t.stats.slowest.Store(maxTime)
@@ -142,6 +142,11 @@ func (a *attempt) open(ctx context.Context, rec *store.Record) (err error) {
 			}
 		}
 	}
+	if rec != nil {
+		if err := a.replay(rec); err != nil {
+			return err
+		}
+	}
 	return a.openSources(ctx, rec)
 }
 
@@ -153,6 +158,9 @@ func (a *attempt) connect() map[*task]map[*link][]*channel {
 		for _, l := range v.inputs {
 			if l.fused {
 				continue
+			}
+			if l.flight != nil {
+				l.codec, _ = l.flight() // Check has refused types without one, if they are needed
 			}
 			for i, from := range a.byHead[l.from.head] {
 				if exits[from] == nil {
@@ -167,6 +175,7 @@ func (a *attempt) connect() map[*task]map[*link][]*channel {
 					c.sender, c.receiver = from.place(), t.place()
 					from.exits = append(from.exits, c)
 					c.aside = v.aside && l.kind == linkBroadcast
+					c.link, c.from = l, i
 					exits[from][l] = append(exits[from][l], c)
 				}
 			}

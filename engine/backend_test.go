@@ -38,7 +38,7 @@ func (r *runningSum) Process(ctx *engine.Ctx[int64], v int64, out *engine.Out[ru
 const backendKeys = 5000
 
 // sums is a job whose state is larger than the memory it gets.
-func sums(cfg engine.Config, n int64, db *enginetest.Tx[running], trip func()) *engine.Pipeline {
+func diskSums(cfg engine.Config, n int64, db *enginetest.Tx[running], trip func()) *engine.Pipeline {
 	cfg.Name, cfg.CheckpointEvery = "sums", 10*time.Millisecond
 	cfg.Restart = engine.Restart{Delay: time.Millisecond, Factor: 1, Attempts: 100}
 	p := engine.New(cfg)
@@ -50,7 +50,7 @@ func sums(cfg engine.Config, n int64, db *enginetest.Tx[running], trip func()) *
 }
 
 // checkSums: each key's values came once, in a sum without gaps.
-func checkSums(t *testing.T, rows []running, n int64) {
+func checkDiskSums(t *testing.T, rows []running, n int64) {
 	t.Helper()
 	seen, last := map[[2]int64]bool{}, map[int64]running{}
 	for _, r := range rows {
@@ -85,7 +85,7 @@ func TestStateOnDiskIsExact(t *testing.T) {
 		var seen atomic.Int64
 		stop := 8000 + rnd.Int64N(8000)
 		bad := 1000 + rnd.Int64N(5000) // before the stop, or the job would not restart
-		p := sums(engine.Config{Dir: dir, Parallelism: 1 + rnd.IntN(4), State: backend}, n, db, func() {
+		p := diskSums(engine.Config{Dir: dir, Parallelism: 1 + rnd.IntN(4), State: backend}, n, db, func() {
 			switch seen.Add(1) {
 			case stop:
 				cancel()
@@ -111,7 +111,7 @@ func TestStateOnDiskIsExact(t *testing.T) {
 			break
 		}
 	}
-	checkSums(t, db.Rows(), n)
+	checkDiskSums(t, db.Rows(), n)
 	t.Logf("%d restarts, %d misses", panics, misses)
 	if panics == 0 || misses == 0 {
 		t.Errorf("%d restarts, %d misses: nothing was tried", panics, misses)
@@ -124,7 +124,7 @@ func suspended(t *testing.T, cfg engine.Config, db *enginetest.Tx[running]) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var seen atomic.Int64
-	err := sums(cfg, 120_000, db, func() {
+	err := diskSums(cfg, 120_000, db, func() {
 		if seen.Add(1) == 20_000 {
 			cancel()
 		}
@@ -137,14 +137,14 @@ func suspended(t *testing.T, cfg engine.Config, db *enginetest.Tx[running]) {
 func TestBackendsDontReadEachOther(t *testing.T) {
 	db, dir := enginetest.NewTx[running](), t.TempDir()
 	suspended(t, engine.Config{Dir: dir, State: pebble.New(pebble.Options{})}, db)
-	err := sums(engine.Config{Dir: dir}, 120_000, db, func() {}).Run(t.Context())
+	err := diskSums(engine.Config{Dir: dir}, 120_000, db, func() {}).Run(t.Context())
 	if fault.CodeOf(err) != fault.OtherBackend.ID || !strings.Contains(err.Error(), `"pebble"`) || !strings.Contains(err.Error(), `"memory"`) {
 		t.Errorf("memory from pebble: %v", err)
 	}
-	if err := sums(engine.Config{Dir: dir, State: pebble.New(pebble.Options{})}, 120_000, db, func() {}).Run(t.Context()); err != nil {
+	if err := diskSums(engine.Config{Dir: dir, State: pebble.New(pebble.Options{})}, 120_000, db, func() {}).Run(t.Context()); err != nil {
 		t.Error(err)
 	}
-	checkSums(t, db.Rows(), 120_000)
+	checkDiskSums(t, db.Rows(), 120_000)
 }
 
 // What memory has written any backend reads.
@@ -152,10 +152,10 @@ func TestDiskTakesOverFromMemory(t *testing.T) {
 	db, dir := enginetest.NewTx[running](), t.TempDir()
 	suspended(t, engine.Config{Dir: dir, Parallelism: 3}, db)
 	backend := pebble.New(pebble.Options{Room: 60_000})
-	if err := sums(engine.Config{Dir: dir, Parallelism: 2, State: backend}, 120_000, db, func() {}).Run(t.Context()); err != nil {
+	if err := diskSums(engine.Config{Dir: dir, Parallelism: 2, State: backend}, 120_000, db, func() {}).Run(t.Context()); err != nil {
 		t.Error(err)
 	}
-	checkSums(t, db.Rows(), 120_000)
+	checkDiskSums(t, db.Rows(), 120_000)
 }
 
 func TestDamagedBackendFiles(t *testing.T) {
@@ -185,7 +185,7 @@ func TestDamagedBackendFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		err = sums(engine.Config{Dir: dir, State: backend}, 120_000, db, func() {}).Run(t.Context())
+		err = diskSums(engine.Config{Dir: dir, State: backend}, 120_000, db, func() {}).Run(t.Context())
 		if fault.CodeOf(err) != fault.DamagedEpoch.ID || !strings.Contains(err.Error(), ".sst") && !strings.Contains(err.Error(), "0000") {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/flight"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/state"
 )
@@ -15,6 +16,7 @@ import (
 type part struct {
 	name      string
 	watermark int64
+	ahead     []int64 // event time each key group has reached, where that is more; nil if nowhere
 	scope     scope
 	lists     *state.Lists
 	prepare   func(epoch uint64) error // before the barrier goes on
@@ -33,23 +35,30 @@ type scope interface {
 	Captured() *state.Snapshot
 }
 
-// capture is a snapshot being taken: the ack so far, and the scopes still to be swept.
+// capture is a snapshot being taken: the ack so far, the scopes still to be swept, and what is recorded of the input if the
+// barriers have overtaken it.
 type capture struct {
-	ack    ack
-	sweeps []*part
-	began  time.Time
+	ack     ack
+	sweeps  []*part
+	began   time.Time
+	rec     *flight.Recorder // nil if the epoch was aligned
+	stalled bool             // all is copied that is there; barriers haven't come
 }
 
 // ack is what a task answers to a barrier: everything of it that belongs to the epoch.
 type ack struct {
-	t       *task
-	epoch   uint64
-	splits  []store.Split
-	ops     map[string]store.Task
-	handles []sink.Handle
-	pause   time.Duration // longest time the task was held up
-	bytes   int64
-	err     error // the snapshot couldn't be written: the epoch is declined, the task goes on
+	t        *task
+	epoch    uint64
+	splits   []store.Split
+	ops      map[string]store.Task
+	handles  []sink.Handle
+	flights  []store.Flight
+	pause    time.Duration // longest time the task was held up
+	aligned  time.Duration // from the first barrier to the last, or until they were overtaken
+	overtook bool
+	inFlight int64 // bytes stored of what the barriers have overtaken
+	bytes    int64
+	err      error // the snapshot couldn't be written: the epoch is declined, the task goes on
 }
 
 func (t *task) addPart(name string) *part {
@@ -74,7 +83,7 @@ func (t *task) align(epoch uint64, from int) error {
 	}
 	if epoch > t.aligning {
 		t.in.unblockAll() // an older epoch was given up
-		t.aligning, t.arrived = epoch, 0
+		t.aligning, t.arrived, t.alignAt = epoch, 0, time.Now()
 	}
 	t.arrived++
 	if t.arrived < len(t.chans) {
@@ -85,13 +94,13 @@ func (t *task) align(epoch uint64, from int) error {
 	}
 	t.in.unblockAll()
 	t.aligning, t.arrived = 0, 0
-	return t.barrier(epoch)
+	return t.barrier(epoch, nil)
 }
 
 // barrier takes the task's part of the cut: operators prepare, the barrier goes on, state is captured. Copying and writing
 // follow while the task works on. One capture is copied at a time: an older one that isn't copied yet is dropped, since the
 // epoch of this one, once complete, makes the other superfluous.
-func (t *task) barrier(epoch uint64) error {
+func (t *task) barrier(epoch uint64, rec *flight.Recorder) error {
 	began := time.Now()
 	if t.capture != nil {
 		t.dropCapture()
@@ -108,9 +117,15 @@ func (t *task) barrier(epoch uint64) error {
 	for _, o := range t.outs {
 		o.send(item{kind: itemBarrier, epoch: epoch})
 	}
-	c := &capture{began: began, ack: ack{t: t, epoch: epoch, ops: map[string]store.Task{}}}
+	c := &capture{
+		began: began, rec: rec,
+		ack: ack{t: t, epoch: epoch, ops: map[string]store.Task{}, overtook: rec != nil},
+	}
+	if !t.alignAt.IsZero() {
+		c.ack.aligned, t.alignAt = began.Sub(t.alignAt), time.Time{}
+	}
 	for _, p := range t.parts {
-		st := store.Task{Index: t.index, Watermark: p.watermark}
+		st := store.Task{Index: t.index, Watermark: p.watermark, Ahead: p.ahead}
 		if p.writer != nil {
 			b, err := p.writer()
 			if err != nil {
@@ -175,8 +190,13 @@ func (t *task) sweep() {
 			break
 		}
 	}
+	done := len(c.sweeps) == 0
+	if done && c.rec != nil {
+		done, c.stalled = c.rec.Walk(sweepBytes, c.peek)
+		c.ack.inFlight = c.rec.Bytes
+	}
 	t.pausedFor(c, time.Since(began))
-	if len(c.sweeps) > 0 {
+	if !done {
 		return
 	}
 	t.capture = nil
@@ -188,7 +208,11 @@ func (t *task) sweep() {
 		}
 	}
 	t.att.loops.Go(func() {
-		if a.err = t.att.writeSnapshots(&a, snaps); a.err == nil && t.ctx.Err() != nil {
+		a.err = t.att.writeSnapshots(&a, snaps)
+		if a.err == nil && c.rec != nil {
+			a.err = t.att.writeFlights(&a, c.rec)
+		}
+		if a.err == nil && t.ctx.Err() != nil {
 			return
 		}
 		t.att.coord.post(a)
@@ -258,7 +282,7 @@ func (t *task) abort(epoch uint64) {
 	}
 	if t.aligning == epoch {
 		t.in.unblockAll()
-		t.aligning, t.arrived = 0, 0
+		t.aligning, t.arrived, t.alignAt = 0, 0, time.Time{}
 	}
 }
 

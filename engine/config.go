@@ -69,6 +69,12 @@ type Config struct {
 	// some records are counted twice. Two-phase sinks and ExactlyOnce are refused with it.
 	AtLeastOnce bool
 
+	// Unaligned lets the barriers of periodic checkpoints overtake queued records after UnalignedAfter, counted from the start
+	// of the checkpoint: what they overtake is stored with it. UnalignedAfter 0 = at once. Every type on an exchange must be
+	// one that state could hold. Not with AtLeastOnce or several checkpoints at once.
+	Unaligned      bool
+	UnalignedAfter time.Duration
+
 	// DropAtEnd deletes all checkpoints once the job has come to its end, finished or drained, with everything committed; the
 	// next run begins anew. Those of a suspended or failed job are always kept.
 	DropAtEnd bool
@@ -207,6 +213,9 @@ func (c Config) validate() (errs []error) {
 	}
 	if c.BatchSize < 1 || c.QueueBatches < 1 || c.Retain < 1 || c.Uncommitted < 1 || c.MaxConcurrent < 1 {
 		bad("Config: BatchSize, QueueBatches, Retain, Uncommitted and MaxConcurrent must be positive")
+	}
+	if c.Unaligned && (c.AtLeastOnce || c.MaxConcurrent > 1) {
+		bad("Config: Unaligned excludes AtLeastOnce and a MaxConcurrent above 1")
 	}
 	if c.AtLeastOnce && c.ExactlyOnce {
 		bad("Config: AtLeastOnce and ExactlyOnce exclude each other")

@@ -169,6 +169,7 @@ func (c *coord) step() (done bool, err error) {
 	if err := c.maybeEpoch(time.Now()); err != nil {
 		return false, err
 	}
+	c.overtake(time.Now())
 	c.job.left.Store(c.sum(func(a *attempt) int64 { return int64(len(a.uncommitted)) }))
 	c.release()
 	return c.finished(time.Now()), nil

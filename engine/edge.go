@@ -17,6 +17,9 @@ type output interface {
 	flush()
 	// send puts a barrier or an end to all receivers; everything before it has been flushed.
 	send(it item)
+	// replay hands over a batch that was stored, before the tasks run: to receiver number to, or if to is negative to whom its
+	// records belong now.
+	replay(payload any, to int) error
 }
 
 // pool recycles the batches of one exchange.
@@ -169,6 +172,18 @@ func (e *edge[T]) send(it item) {
 	for i := range e.parts {
 		e.parts[i].ch.put(it)
 	}
+}
+
+func (e *edge[T]) replay(payload any, to int) error {
+	b := payload.(*source.Batch[T])
+	if to >= 0 {
+		to = min(to, len(e.parts)-1) // a forward exchange has one
+		e.parts[to].ch.put(item{kind: itemBatch, clock: e.flow, payload: b})
+		return nil
+	}
+	err := e.push(b)
+	e.handAll()
+	return err
 }
 
 // oneRouter sends everything to the only part: a forward exchange.

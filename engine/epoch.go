@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -15,20 +16,24 @@ import (
 
 // epochRun is an epoch being taken.
 type epochRun struct {
-	id      uint64
-	end     store.End
-	began   time.Time
-	taken   time.Time
-	waiting map[*task]bool
-	rec     *store.Record
-	acked   map[string][]store.Split
-	handles []sink.Handle
-	pause   time.Duration
-	bytes   int64
-	closed  bool       // all acks are in; the record is being published
-	asked   bool       // it was requested
-	save    *savepoint // nil: a checkpoint of the job
-	records map[*attempt]int64
+	id         uint64
+	end        store.End
+	began      time.Time
+	taken      time.Time
+	waiting    map[*task]bool
+	rec        *store.Record
+	acked      map[string][]store.Split
+	handles    []sink.Handle
+	pause      time.Duration
+	bytes      int64
+	aligned    time.Duration // longest alignment of a task
+	inFlight   int64
+	overtook   bool       // some task has stored what its barriers had overtaken
+	overtaking bool       // the tasks have been told so, or needn't be
+	closed     bool       // all acks are in; the record is being published
+	asked      bool       // it was requested
+	save       *savepoint // nil: a checkpoint of the job
+	records    map[*attempt]int64
 }
 
 // epochStats is what Status tells about epochs.
@@ -41,6 +46,9 @@ type epochStats struct {
 	lastBytes         int64
 	durations         []time.Duration
 	longestPause      time.Duration
+	unaligned         int64
+	lastInFlight      int64
+	lastAlignment     time.Duration
 }
 
 // maybeEpoch begins an epoch if one is due: the last one of a stop or an end, one that was requested, or a periodic one.
@@ -112,7 +120,8 @@ func (c *coord) beginEpoch(end store.End, save *savepoint, now time.Time) error 
 			Format: store.Format, Job: j.cfg.Name, Epoch: id, Taken: now.UTC(), KeyGroups: j.cfg.KeyGroups, End: end,
 			Sources: map[string]store.Source{}, Operators: map[string]store.Operator{}, Origin: j.origin, Prefix: j.prefix,
 		},
-		asked: c.requested, save: save, records: map[*attempt]int64{},
+		asked: c.requested, overtaking: !j.cfg.Unaligned || c.requested || end != store.Running || save != nil, save: save,
+		records: map[*attempt]int64{},
 	}
 	if c.stopping == store.Drained {
 		e.rec.End = store.Drained // also if not all has drained yet
@@ -146,11 +155,26 @@ func (c *coord) beginEpoch(end store.End, save *savepoint, now time.Time) error 
 				if end == store.Suspended {
 					t.src.stop()
 				}
-				return t.barrier(id)
+				return t.barrier(id, nil)
 			})
 		}
 	}
 	return nil
+}
+
+// overtake lets the barriers of periodic epochs that have taken long enough overtake queued records.
+func (c *coord) overtake(now time.Time) {
+	for _, e := range c.pending {
+		if e.overtaking || now.Sub(e.began) < c.job.cfg.UnalignedAfter {
+			continue
+		}
+		e.overtaking = true
+		for _, t := range c.tasks {
+			if t.src == nil {
+				t.in.tell(func(t *task) error { t.overtaking = e.id; return nil })
+			}
+		}
+	}
 }
 
 // noEpoch is an epoch that could not even get a number.
@@ -197,6 +221,8 @@ func (c *coord) acked(a ack) error {
 	}
 	e.handles = append(e.handles, a.handles...)
 	e.pause, e.bytes = max(e.pause, a.pause), e.bytes+a.bytes
+	e.aligned, e.inFlight, e.overtook = max(e.aligned, a.aligned), e.inFlight+a.inFlight, e.overtook || a.overtook
+	e.rec.InFlight = append(e.rec.InFlight, a.flights...)
 	return c.closeNext()
 }
 
@@ -245,6 +271,9 @@ func (c *coord) closeEpoch(e *epochRun) error {
 		sort.Slice(op.Tasks, func(i, k int) bool { return op.Tasks[i].Index < op.Tasks[k].Index })
 		e.rec.Operators[name] = op
 	}
+	slices.SortFunc(e.rec.InFlight, func(a, b store.Flight) int {
+		return cmp.Or(cmp.Compare(a.To, b.To), cmp.Compare(a.From, b.From), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Index, b.Index))
+	})
 	e.rec.Handles = c.handlesOf(e)
 	e.closed = true
 	c.workers.Go(func() {
@@ -302,6 +331,10 @@ func (c *coord) note(e *epochRun, now time.Time) {
 	s.lastEpoch, s.lastEnd, s.lastDuration = e.id, now, now.Sub(e.began)
 	s.lastPause, s.lastBytes = e.pause, e.bytes
 	s.longestPause = max(s.longestPause, e.pause)
+	s.lastInFlight, s.lastAlignment = e.inFlight, e.aligned
+	if e.overtook {
+		s.unaligned++
+	}
 	if s.durations = append(s.durations, s.lastDuration); len(s.durations) > 1024 {
 		s.durations = s.durations[512:]
 	}

@@ -11,10 +11,11 @@ import (
 type itemKind uint8
 
 const (
-	itemBatch   itemKind = iota // records, and the watermark after them
-	itemMark                    // a watermark or clock state alone
-	itemBarrier                 // everything of an epoch is before it
-	itemEnd                     // no more records ever; barriers may still follow
+	itemBatch    itemKind = iota // records, and the watermark after them
+	itemMark                     // a watermark or clock state alone
+	itemBarrier                  // everything of an epoch is before it
+	itemEnd                      // no more records ever; barriers may still follow
+	itemReplayed                 // records that were stored with the epoch are all before it
 )
 
 // item is what travels on a channel. Only batches have a payload.
@@ -29,6 +30,8 @@ type item struct {
 // asks hasRoom before it begins work whose output it then puts, so the overdraft is the output of one input batch.
 type channel struct {
 	to      *inbox
+	link    *link // of an exchange
+	from    int   // index of the sender
 	limit   int32
 	queued  atomic.Int32 // length of q, readable without the lock
 	starved atomic.Bool  // the sender waits for room
@@ -143,6 +146,16 @@ func (in *inbox) take() (it item, from int, ok bool) {
 	}
 	in.mu.Unlock()
 	return item{}, 0, false
+}
+
+// peek is the item that n items of channel i stand before.
+func (in *inbox) peek(i, n int) (it item, ok bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if q := &in.chans[i].q; n < q.Len() {
+		return q.At(n), true
+	}
+	return item{}, false
 }
 
 // block and unblock hold a channel back while its task aligns barriers.

@@ -255,6 +255,7 @@ type keyedOp[K comparable, I any] struct {
 	lists    *state.Lists
 	restored int64 // watermark
 	mark     *int64
+	part     *part
 	ks       []K
 	hs       []uint64
 }
@@ -272,7 +273,7 @@ func newKeyedOp[K comparable, I any](b *builder, v *vertex, hash *state.Key[K], 
 		r.lists(v.name, b.t.index, v.tasks, o.lists)
 		b.t.fail(r.keyed(v.name, b.t.index, o.scope, func(rd store.Reader) error { return o.scope.Restore(rd, rd.Size()) }))
 	}
-	o.restored, o.mark = part.watermark, &part.watermark
+	o.restored, o.mark, o.part = part.watermark, &part.watermark, part
 	return o
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/flight"
 )
 
 // Pipeline is a graph under construction. Building never fails at once: mistakes are collected with the file and line of
@@ -80,7 +81,10 @@ type link struct {
 	kind     linkKind
 	fused    bool
 	turned   bool // from forward to rebalance, since the parallelisms differ
+	stored   bool // the checkpoint that the job resumes has records on their way here: not to be fused
 	connect  connector
+	flight   func() (flight.Codec, error)
+	codec    flight.Codec // nil if its records are never stored
 }
 
 // New begins a pipeline.
@@ -108,7 +112,7 @@ func (p *Pipeline) add(name, kind string, ups []upstream, v *vertex) *vertex {
 			p.errorf("operator %q reads from a stream that was not made by this pipeline", name)
 			continue
 		}
-		l := &link{from: u.v, to: v, port: u.port, kind: u.kind, connect: u.connect}
+		l := &link{from: u.v, to: v, port: u.port, kind: u.kind, connect: u.connect, flight: u.flight}
 		v.inputs = append(v.inputs, l)
 		u.v.outs = append(u.v.outs, l)
 	}
@@ -163,6 +167,9 @@ func (p *Pipeline) Check() error {
 				"Config.Renamed says that operator %q was %q: the first must be in the pipeline, the second must not", name, old))
 		}
 	}
+	if p.cfg.Unaligned {
+		errs = append(errs, p.checkFlights()...)
+	}
 	return errors.Join(errs...)
 }
 
@@ -212,8 +219,9 @@ func (p *Pipeline) plan() (heads []*vertex) {
 			}
 		}
 		if v.source == nil && len(v.inputs) == 1 {
-			if l := v.inputs[0]; l.kind == linkForward && l.from.tasks == v.tasks {
-				l.fused, v.head = true, l.from.head
+			l := v.inputs[0]
+			if l.fused = l.kind == linkForward && !l.stored && l.from.tasks == v.tasks; l.fused {
+				v.head = l.from.head
 			}
 		}
 		if v.head == v {
@@ -266,6 +274,7 @@ func (b *builder) follow(v *vertex, l *link) (any, error) {
 			return nil, err
 		}
 		b.t.outs = append(b.t.outs, out)
+		b.t.edges[l] = out
 		return n, nil
 	}
 	return l.to.build(b)

@@ -35,6 +35,28 @@ func (r *restorer) watermark(op string, index int) int64 {
 	return lowest
 }
 
+// ahead is the event time that each key group from first to last had reached, nil if none had reached more than restored. They
+// differ after a rescale, if barriers had overtaken records: each task was cut at a time of its own.
+func (r *restorer) ahead(op string, first, last int, restored int64) []int64 {
+	st := r.rec.Operators[op]
+	out := make([]int64, last-first+1)
+	most := int64(minTime)
+	for _, old := range st.Tasks {
+		lo, hi := state.Range(old.Index, st.Parallelism, r.job.cfg.KeyGroups)
+		for g := max(lo, first); g <= min(hi, last); g++ {
+			out[g-first] = old.Watermark
+			if old.Ahead != nil {
+				out[g-first] = max(old.Watermark, old.Ahead[g-lo])
+			}
+			most = max(most, out[g-first])
+		}
+	}
+	if most <= restored {
+		return nil
+	}
+	return out
+}
+
 // keyed restores the key groups of a task from all old tasks that had some of them.
 func (r *restorer) keyed(op string, index int, into interface{ Groups() (int, int) }, restore func(store.Reader) error) error {
 	st := r.rec.Operators[op]

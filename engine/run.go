@@ -164,6 +164,9 @@ func (j *job) latest() (*store.Record, error) {
 			return nil, fault.New(fault.UncommittedOp, "operator %q has an uncommitted transaction %s", h.Operator, h.Slot.Name)
 		}
 	}
+	if err := j.keepFlights(rec); err != nil {
+		return nil, err
+	}
 	return rec, j.checkDropped(rec)
 }
 

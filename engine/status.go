@@ -73,7 +73,11 @@ type EpochStatus struct {
 	LastPause    time.Duration // longest time a task was held up by it
 	LongestPause time.Duration // of all in this run
 	LastBytes    int64         // keyed state written
-	Durations    []time.Duration
+
+	Unaligned     int64         // complete ones whose barriers have overtaken records
+	LastInFlight  int64         // bytes stored of such records
+	LastAlignment time.Duration // longest time a task waited for its barriers
+	Durations     []time.Duration
 }
 
 // TaskStatus is about one task.
@@ -134,6 +138,7 @@ func (p *Pipeline) Status() Status {
 		Epochs: EpochStatus{
 			Completed: e.completed, Failed: e.failed, Last: e.lastEpoch, LastAt: e.lastEnd, LastDuration: e.lastDuration,
 			LastPause: e.lastPause, LongestPause: e.longestPause, LastBytes: e.lastBytes,
+			Unaligned: e.unaligned, LastInFlight: e.lastInFlight, LastAlignment: e.lastAlignment,
 			Durations: append([]time.Duration(nil), e.durations...),
 		},
 		Alignment:  j.p.alignStatus(),

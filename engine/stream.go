@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/weirline/weirline/internal/flight"
 	"github.com/weirline/weirline/source"
 )
 
@@ -19,13 +20,14 @@ type upstream struct {
 	port    string
 	kind    linkKind
 	connect connector
+	flight  func() (flight.Codec, error) // nil if records of this type or way are never stored
 }
 
 // connector makes the sending side of an exchange behind operator v in one task: a node[T], and the same thing as output.
 type connector func(b *builder, v *vertex, chans []*channel) (any, output, error)
 
 func streamOf[T any](p *Pipeline, v *vertex, port string) Stream[T] {
-	return Stream[T]{p: p, ups: []upstream{{v: v, port: port, kind: linkForward, connect: connectPlain[T]}}}
+	return Stream[T]{p: p, ups: []upstream{{v: v, port: port, kind: linkForward, connect: connectPlain[T], flight: flight.Of[T]}}}
 }
 
 // connectPlain makes edges without a key: to the one receiver, or to all in turn.

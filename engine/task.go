@@ -31,6 +31,7 @@ type task struct {
 	aside   func(payload any) error // takes what is broadcast to an operator of two inputs; nil for others
 	src     sourceTask              // nil unless the first operator is a source
 	outs    []output
+	edges   map[*link]output
 	ops     []*opStats
 
 	clocks    []*clocks      // of EventTime operators
@@ -47,19 +48,22 @@ type task struct {
 	disks   map[string]*statefiles.Disk // by operator
 	opened  error                       // first error of restoring while building
 
-	chans    []clock  // by input channel
-	inClock  clock    // combined; at never goes back
-	ended    int      // channels that have ended
-	epoch    uint64   // last barrier passed
-	aligning uint64   // epoch being aligned; 0 = none
-	arrived  int      // barriers of it
-	aborted  []uint64 // epochs given up whose barriers may still come
-	capture  *capture
-	busyWork bool
-	ending   bool
-	drained  bool
-	lease    time.Time
-	starved  bool // had no room since the last tick
+	chans      []clock   // by input channel
+	inClock    clock     // combined; at never goes back
+	ended      int       // channels that have ended
+	epoch      uint64    // last barrier passed
+	aligning   uint64    // epoch being aligned; 0 = none
+	arrived    int       // barriers of it
+	alignAt    time.Time // of its first barrier
+	aborted    []uint64  // epochs given up whose barriers may still come
+	overtaking uint64    // epoch whose barriers may overtake; 0 = none
+	replaying  int       // channels whose stored records aren't all here
+	capture    *capture
+	busyWork   bool
+	ending     bool
+	drained    bool
+	lease      time.Time
+	starved    bool // had no room since the last tick
 
 	stats taskStats
 	_     [128]byte
@@ -127,6 +131,11 @@ func (t *task) step() error {
 			return err
 		}
 	}
+	if t.overtaking != 0 {
+		if err := t.tryOvertake(); err != nil {
+			return err
+		}
+	}
 	if t.capture != nil {
 		t.sweep()
 	}
@@ -139,6 +148,9 @@ func (t *task) step() error {
 	it, from, ok := t.in.take()
 	if !ok {
 		return t.idle()
+	}
+	if c := t.capture; c != nil && c.rec != nil {
+		c.rec.Taken(from, it.inFlight(c.ack.epoch))
 	}
 	if err := t.handle(it, from); err != nil {
 		return err
@@ -170,13 +182,20 @@ func (t *task) blocked() error {
 	for _, o := range t.outs {
 		o.flush()
 	}
-	t.sleep(false, t.hasRoom, &t.stats.blockedNanos)
+	more := t.hasRoom
+	if c := t.capture; c != nil {
+		if !c.stalled {
+			return t.check()
+		}
+		more = func() bool { return t.hasRoom() || c.rec.Waiting(c.peek) }
+	}
+	t.sleep(false, more, &t.stats.blockedNanos)
 	return t.check()
 }
 
 // idle waits for input. What is partial goes on first; a capture is finished first.
 func (t *task) idle() error {
-	if t.capture != nil {
+	if t.capture != nil && !t.capture.stalled {
 		return nil
 	}
 	for _, o := range t.outs {
@@ -243,6 +262,13 @@ func (t *task) handle(it item, from int) error {
 			return err
 		}
 		return t.align(it.epoch, from)
+	case itemReplayed:
+		if t.replaying--; t.replaying > 0 {
+			t.in.block(from)
+		} else {
+			t.in.unblockAll()
+		}
+		return nil
 	case itemEnd:
 		t.ended++
 		return t.setClock(from, clock{kind: clockFinished})

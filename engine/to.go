@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/flight"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/source"
 )
@@ -56,7 +57,7 @@ func (p *Pipeline) linkDeadLetters() {
 		if v == p.dead || !v.canPoison || v.errors {
 			continue
 		}
-		l := &link{from: v, to: p.dead, port: portDead, kind: linkRebalance, connect: connectPlain[DeadLetter]}
+		l := &link{from: v, to: p.dead, port: portDead, kind: linkRebalance, connect: connectPlain[DeadLetter], flight: flight.Of[DeadLetter]}
 		v.outs = append(v.outs, l)
 		p.dead.inputs = append(p.dead.inputs, l)
 	}

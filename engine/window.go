@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/weirline/weirline/source"
@@ -83,6 +84,9 @@ func aggregate[K comparable, I, A, O any](
 		}
 		n.mark = n.keyed.restored
 		n.first, n.last = n.keyed.scope.Groups()
+		if b.t.restore != nil {
+			n.keyed.part.ahead = b.t.restore.ahead(v.name, n.first, n.last, n.mark)
+		}
 		b.t.works = append(b.t.works, n.work)
 		b.sides[v] = append(b.sides[v], late)
 		return guard[I](b, v, n), nil
@@ -148,25 +152,30 @@ func (n *windowNode[K, I, A, O]) push(b *source.Batch[I]) error {
 			hi = lo + n.step
 			over, due = n.end(n.lastOver(lo)), n.end(n.firstOver(lo))
 		}
+		closed, mark := closed, n.mark
+		if ahead := n.keyed.part.ahead; ahead != nil {
+			mark = max(mark, ahead[state.Group(hs[i], n.t.job.cfg.KeyGroups)-n.first])
+			closed = n.closed(mark)
+		}
 		if over <= closed {
 			n.lates.AddMicros(v, at)
 			continue
 		}
 		scope.SetKey(ks[i], hs[i])
 		add(panes.At(lo), v)
-		if due <= n.mark {
-			n.again(lo, closed, ks[i], v)
+		if due <= mark {
+			n.again(lo, closed, mark, ks[i], v)
 		}
 	}
 	return n.after()
 }
 
 // again emits the windows anew that a late but allowed record belongs to and that have been emitted before.
-func (n *windowNode[K, I, A, O]) again(pane, closed int64, k K, v I) {
+func (n *windowNode[K, I, A, O]) again(pane, closed, mark int64, k K, v I) {
 	if n.ranges != nil {
 		n.ranges.Late(pane, func(a *A) { n.add(a, v) })
 	}
-	for w := n.firstOver(pane); w <= pane && n.end(w) <= n.mark; w += n.every {
+	for w := n.firstOver(pane); w <= pane && n.end(w) <= mark; w += n.every {
 		if n.end(w) <= closed {
 			continue
 		}
@@ -242,7 +251,7 @@ func (n *windowNode[K, I, A, O]) work() error {
 			return nil
 		}
 		f := &n.firing[0]
-		if err := n.fireGroup(f); err != nil {
+		if err := n.fireGroup(*f); err != nil {
 			return err
 		}
 		if f.group++; f.group > n.last {
@@ -255,11 +264,17 @@ func (n *windowNode[K, I, A, O]) work() error {
 	}
 	c := n.target
 	n.target = clock{}
+	if ahead := n.keyed.part.ahead; ahead != nil && slices.Max(ahead) <= n.mark {
+		n.keyed.part.ahead = nil
+	}
 	n.keyed.reached(c) // not before: what is restored at a time has emitted all that ended by then
 	return n.next.advance(c)
 }
 
-func (n *windowNode[K, I, A, O]) fireGroup(f *fire) error {
+func (n *windowNode[K, I, A, O]) fireGroup(f fire) error {
+	if ahead := n.keyed.part.ahead; ahead != nil && n.end(f.start) <= ahead[f.group-n.first] {
+		f.emit = false // it was, before the restore
+	}
 	n.out.begin(true)
 	sp := n.span(f.start)
 	n.out.at = n.end(f.start)
@@ -269,7 +284,7 @@ func (n *windowNode[K, I, A, O]) fireGroup(f *fire) error {
 		}
 		return nil
 	}
-	if err := n.visit(f, each); err != nil {
+	if err := n.visit(&f, each); err != nil {
 		return err
 	}
 	if len(n.out.b.Values) == 0 {

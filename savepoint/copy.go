@@ -72,9 +72,9 @@ func copyBlobs(to, from store.Store, epoch uint64, rec *store.Record) (err error
 		ops[name] = op
 	}
 	rec.Operators = ops
-	rec.InFlight = append([]store.Blob(nil), rec.InFlight...)
+	rec.InFlight = append([]store.Flight(nil), rec.InFlight...)
 	for i := range rec.InFlight {
-		if rec.InFlight[i], err = copied(rec.InFlight[i]); err != nil {
+		if rec.InFlight[i].Blob, err = copied(rec.InFlight[i].Blob); err != nil {
 			return err
 		}
 	}

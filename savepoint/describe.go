@@ -90,8 +90,8 @@ func Describe(rec *store.Record) Description {
 			Operator: h.Operator, Slot: h.Slot.Name, Token: h.Token, Epoch: h.Epoch, Native: Readable(h.Native),
 		})
 	}
-	for _, b := range rec.InFlight {
-		d.InFlight += b.Size
+	for _, f := range rec.InFlight {
+		d.InFlight += f.Blob.Size
 	}
 	return d
 }

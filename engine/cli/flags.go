@@ -20,6 +20,7 @@ type options struct {
 	parallelism  int
 	checkpoint   time.Duration
 	mode         string
+	unaligned    time.Duration
 	backlog      time.Duration
 	timeout      time.Duration
 	atOnce       int
@@ -53,8 +54,10 @@ func (o *options) declare(fs *flag.FlagSet, a App) {
 	fs.IntVar(&o.parallelism, "parallelism", 0, "`tasks` of each operator; 0 = one a processor")
 	fs.DurationVar(&o.checkpoint, "checkpoint", 10*time.Second, "`time` between checkpoints; negative = only at ends and stops")
 	choice(fs, &o.mode, "checkpoint-mode", "exactly-once",
-		"`mode`: exactly-once, or at-least-once (no channel waits for another; a restart counts some records twice)",
-		"exactly-once", "at-least-once")
+		"`mode`: exactly-once, unaligned (queued records may be stored with the checkpoint), "+
+			"at-least-once (no channel waits for another; a restart counts some records twice)",
+		"exactly-once", "unaligned", "at-least-once")
+	fs.DurationVar(&o.unaligned, "unaligned-after", 0, "`time` after which barriers overtake queued records, with -checkpoint-mode=unaligned")
 	fs.DurationVar(&o.backlog, "checkpoint-backlog", 0, "`time` between checkpoints while a source reads backlog; 0 = as -checkpoint, negative = none")
 	fs.DurationVar(&o.timeout, "checkpoint-timeout", 0, "`time` a checkpoint may take; 0 = 10m")
 	fs.IntVar(&o.atOnce, "checkpoints-at-once", 0, "`number` of checkpoints under way at once; 0 = 1")
@@ -109,6 +112,8 @@ func (o *options) validate() error {
 	case o.timeout < 0 || o.atOnce < 0 || o.retain < 0:
 		return fault.New(fault.Usage, "flags -checkpoint-timeout, -checkpoints-at-once and -retain are %v, %d and %d", o.timeout, o.atOnce, o.retain).
 			WithFix("give times and numbers above 0, or 0 for the default")
+	case o.unaligned != 0 && o.mode != "unaligned":
+		return fault.New(fault.Usage, "flag -unaligned-after is given, and -checkpoint-mode is %s", o.mode).WithFix("give -checkpoint-mode=unaligned as well")
 	case o.checkpoint == 0:
 		return fault.New(fault.Usage, "flag -checkpoint is 0").WithFix("give a time such as 10s, or -1s for no periodic checkpoints")
 	case o.plan != "" && o.check:

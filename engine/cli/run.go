@@ -90,7 +90,8 @@ func (c *command) makeEnv(fs *flag.FlagSet) {
 	c.env = &Env{
 		Config: engine.Config{
 			Name: c.app.Name, Dir: c.opts.state, Parallelism: c.opts.parallelism, CheckpointEvery: c.opts.checkpoint,
-			AtLeastOnce: c.opts.mode == "at-least-once", BacklogEvery: c.opts.backlog, CheckpointTimeout: c.opts.timeout,
+			AtLeastOnce: c.opts.mode == "at-least-once", Unaligned: c.opts.mode == "unaligned", UnalignedAfter: c.opts.unaligned,
+			BacklogEvery: c.opts.backlog, CheckpointTimeout: c.opts.timeout,
 			MaxConcurrent: c.opts.atOnce, Retain: c.opts.retain, DropAtEnd: c.opts.dropAtEnd,
 			Fallback: c.opts.fallback, AllowDropped: c.opts.allowDropped, Log: c.log,
 		},

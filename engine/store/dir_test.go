@@ -221,7 +221,7 @@ func TestUnfinishedBlobRefused(t *testing.T) {
 	}
 	_, _ = w.Write(content(n))
 	b := store.Blob{File: fmt.Sprintf("epochs/%020d/b-x.blob", n), Size: int64(len(content(n)))}
-	if err := d.Publish(&store.Record{Epoch: n, InFlight: []store.Blob{b}}); err == nil {
+	if err := d.Publish(&store.Record{Epoch: n, InFlight: []store.Flight{{Blob: b}}}); err == nil {
 		t.Error("a record with an unfinished blob was published")
 	}
 	w.Abort()

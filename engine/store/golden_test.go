@@ -27,8 +27,7 @@ func TestFormat1(t *testing.T) {
 			{Index: 0, Watermark: 16, Keyed: &keyed, Lists: []string{"l"}, Items: [][]byte{{7}}},
 			{Index: 1, Watermark: 17, Keyed: &small, Writer: []byte("w")},
 		}}},
-		Handles:  []sink.Handle{{Operator: "out", Slot: sink.Slot{ID: 2, Name: "orders-out-2"}, Token: "t", Epoch: 42, Native: []byte{2}}},
-		InFlight: []Blob{small},
+		Handles: []sink.Handle{{Operator: "out", Slot: sink.Slot{ID: 2, Name: "orders-out-2"}, Token: "t", Epoch: 42, Native: []byte{2}}},
 	}
 	data, err := os.ReadFile("testdata/record-1.epoch")
 	if err != nil {
@@ -44,6 +43,7 @@ func TestFormat1(t *testing.T) {
 	// What is written now is marked as newer, so that the version before refuses it and doesn't lose its files.
 	got.Format = Format
 	got.Operators["count"].Tasks[1].Files = []File{{Name: "1.sst", Blob: Blob{File: "f", Size: 1}}}
+	got.InFlight = []Flight{{From: "in", Port: "late", To: "count", Index: 1, Blob: small}}
 	data, err = EncodeRecord(got)
 	if err != nil {
 		t.Fatal(err)

@@ -21,10 +21,10 @@ type Record struct {
 	Taken     time.Time           `cbor:"4,keyasint"` // when the barrier was injected, UTC
 	KeyGroups int                 `cbor:"5,keyasint"` // fixed by the job's first epoch
 	End       End                 `cbor:"6,keyasint"`
-	Sources   map[string]Source   `cbor:"7,keyasint"` // by operator name
-	Operators map[string]Operator `cbor:"8,keyasint"` // by operator name
-	Handles   []sink.Handle       `cbor:"9,keyasint"` // prepared by this epoch or an earlier one, not recorded as committed
-	InFlight  []Blob              `cbor:"10,keyasint"`
+	Sources   map[string]Source   `cbor:"7,keyasint"`            // by operator name
+	Operators map[string]Operator `cbor:"8,keyasint"`            // by operator name
+	Handles   []sink.Handle       `cbor:"9,keyasint"`            // prepared by this epoch or an earlier one, not recorded as committed
+	InFlight  []Flight            `cbor:"13,keyasint,omitempty"` // 10 was meant for it and never written
 	Origin    string              `cbor:"11,keyasint,omitempty"` // the checkpoint or savepoint this line of epochs was begun from on request
 	Prefix    string              `cbor:"12,keyasint,omitempty"` // of the names of transaction slots; "" = the job's name
 }
@@ -65,13 +65,14 @@ type Operator struct {
 // Task is the state of one task of one operator.
 type Task struct {
 	Index     int      `cbor:"1,keyasint"`
-	Watermark int64    `cbor:"2,keyasint"` // microseconds; math.MinInt64 = nothing yet
-	Keyed     *Blob    `cbor:"3,keyasint"` // keyed state and timers, by key group; nil = none
-	Writer    []byte   `cbor:"4,keyasint"` // snapshot of a stateful writer
-	Lists     []string `cbor:"5,keyasint"` // names of operator lists, beside Items
-	Items     [][]byte `cbor:"6,keyasint"` // encoded operator lists, one for each name
-	Backend   string   `cbor:"7,keyasint"` // what wrote the keyed state and alone can read Files; "" = the form of Keyed, or format 1
-	Files     []File   `cbor:"8,keyasint"` // the backend's files, often shared with older epochs
+	Watermark int64    `cbor:"2,keyasint"`           // microseconds; math.MinInt64 = nothing yet
+	Keyed     *Blob    `cbor:"3,keyasint"`           // keyed state and timers, by key group; nil = none
+	Writer    []byte   `cbor:"4,keyasint"`           // snapshot of a stateful writer
+	Lists     []string `cbor:"5,keyasint"`           // names of operator lists, beside Items
+	Items     [][]byte `cbor:"6,keyasint"`           // encoded operator lists, one for each name
+	Backend   string   `cbor:"7,keyasint"`           // what wrote the keyed state and alone can read Files; "" = the form of Keyed, or format 1
+	Files     []File   `cbor:"8,keyasint"`           // the backend's files, often shared with older epochs
+	Ahead     []int64  `cbor:"9,keyasint,omitempty"` // event time each key group had reached, where that was more than Watermark
 }
 
 // File is a file of a state backend: its name there, and where its content is.
@@ -86,6 +87,16 @@ type Blob struct {
 	File   string `cbor:"2,keyasint"` // relative to the store's root; "" = inline
 	Size   int64  `cbor:"3,keyasint"`
 	Sum    uint64 `cbor:"4,keyasint"` // xxhash64 of the content
+}
+
+// Flight is records that were on their way to a task when the epoch was taken, because barriers had overtaken them: all of one
+// link, whoever sent them.
+type Flight struct {
+	From  string `cbor:"1,keyasint"` // operator
+	Port  string `cbor:"2,keyasint"` // of From; "" = main output
+	To    string `cbor:"3,keyasint"` // operator
+	Index int    `cbor:"4,keyasint"` // of the receiving task
+	Blob  Blob   `cbor:"5,keyasint"` // the record type's signature, then batches, each after its sender's index
 }
 
 // Blobs yields every blob the record names, inline ones too: those of tasks by operator name, keyed state before
@@ -104,8 +115,8 @@ func (r *Record) Blobs() iter.Seq[Blob] {
 				}
 			}
 		}
-		for _, b := range r.InFlight {
-			if !yield(b) {
+		for _, f := range r.InFlight {
+			if !yield(f.Blob) {
 				return
 			}
 		}

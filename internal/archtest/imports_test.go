@@ -78,6 +78,11 @@ var layers = []layer{
 		"a backend is linked by those who ask for it, and keeps bytes for package state",
 	},
 	{
+		[]string{"internal/flight"},
+		[]string{"source", "state"},
+		"the byte form of records in flight; it knows no pipeline",
+	},
+	{
 		[]string{"engine/store/..."},
 		[]string{"sink", fault, cbor, hash, "golang.org/x/sys"},
 		"the checkpoint store writes bytes; it knows no pipeline",
@@ -94,7 +99,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine", "engine/internal/..."},
-		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/meter", "internal/statefiles"},
+		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/meter", "internal/statefiles", "internal/flight"},
 		"the engine knows no outside system; connectors meet it in a pipeline's main only",
 	},
 	{

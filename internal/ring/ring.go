@@ -11,6 +11,9 @@ type Queue[T any] struct {
 // Len is the number of queued values.
 func (q *Queue[T]) Len() int { return q.n }
 
+// At is the value that i pops from now would return; i must be below Len.
+func (q *Queue[T]) At(i int) T { return q.buf[(q.head+i)&(len(q.buf)-1)] }
+
 // Push appends v.
 func (q *Queue[T]) Push(v T) {
 	if q.n == len(q.buf) {

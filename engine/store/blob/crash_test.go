@@ -193,7 +193,7 @@ type history struct {
 	highest   uint64 // number handed out
 	granted   map[string]int
 	committed []string
-	files     []store.Blob // shared by epochs
+	files     []store.Flight // shared by epochs
 	failed    error
 }
 
@@ -285,7 +285,7 @@ func (h *history) publish() error {
 		h.s.Discard(n)
 		return err
 	}
-	files := append(slices.Clone(h.files[max(0, len(h.files)-2):]), b)
+	files := append(slices.Clone(h.files[max(0, len(h.files)-2):]), store.Flight{Blob: b})
 	h.trying = n
 	err = h.s.Publish(&store.Record{Epoch: n, InFlight: files})
 	switch {

@@ -408,3 +408,29 @@ func (s *Store) loadKnown(f found) error {
 }
 
 var _ io.ReaderAt = (*reader)(nil)
+
+// Drop implements store.Epochs: an entry without epochs decides, then their objects go.
+func (s *Store) Drop() error {
+	s.pub.Lock()
+	defer s.pub.Unlock()
+	err := s.append("drop", func(e *entry) { e.Epochs, e.Lost = nil, false }, s.forgetAll)
+	if err != nil {
+		return s.full(err, logPrefix, "forget all checkpoints")
+	}
+	s.collect()
+	return nil
+}
+
+// forgetAll marks for deletion whatever belongs to an epoch.
+func (s *Store) forgetAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.known {
+		s.garbage = append(append(s.garbage, k.ref.File), k.files...)
+	}
+	for file := range s.blobs {
+		s.garbage = append(s.garbage, file)
+	}
+	s.cur, s.known, s.bad, s.skip, s.fresh = 0, nil, nil, false, nil
+	clear(s.blobs)
+}

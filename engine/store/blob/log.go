@@ -35,7 +35,7 @@ const (
 type entry struct {
 	Job      string            `cbor:"1,keyasint"`
 	Seq      uint64            `cbor:"2,keyasint"`
-	Kind     string            `cbor:"3,keyasint"` // claim, epoch, grant, commit, numbers, release: what it was written for
+	Kind     string            `cbor:"3,keyasint"` // claim, epoch, grant, commit, numbers, drop, release: what it was written for
 	Owner    owner             `cbor:"4,keyasint"`
 	At       time.Time         `cbor:"5,keyasint"`
 	Below    uint64            `cbor:"6,keyasint"`  // every epoch number handed out is below this
