@@ -159,6 +159,11 @@ func sortHandles(hs []sink.Handle) {
 
 // run is the goroutine.
 func (l *commitLoop) run(ctx context.Context) {
+	defer func() {
+		if r := recover(); r != nil {
+			l.att.coord.post(committed{a: l.att, err: panicError("committer", r)})
+		}
+	}()
 	for {
 		select {
 		case j := <-l.jobs:

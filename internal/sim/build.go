@@ -1,17 +1,39 @@
 package sim
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/state"
 )
+
+// listener looks for what must never be logged: an epoch declined because a split was in no place, or in two.
+type listener struct{ inc *incarnation }
+
+func (l listener) Enabled(_ context.Context, at slog.Level) bool { return at >= slog.LevelWarn }
+
+func (l listener) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if err, ok := a.Value.Any().(error); ok && fault.CodeOf(err) == fault.Misplaced.ID && !l.inc.isDead() {
+			l.inc.w.wrong("%s: %v", r.Message, err)
+		}
+		return true
+	})
+	return nil
+}
+
+func (l listener) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l listener) WithGroup(string) slog.Handler      { return l }
 
 // build makes the pipeline of one process.
 func (p *Plan) build(inc *incarnation) *engine.Pipeline {
 	cfg := p.cfg
 	cfg.Name, cfg.Parallelism, cfg.Store = "sim", inc.run.parallelism, inc.open
+	cfg.Log = slog.New(listener{inc})
 	g := engine.New(cfg)
 	var streams []engine.Stream[Rec]
 	for _, s := range p.sources {
@@ -53,18 +75,39 @@ func (t *tailSpec) build(s engine.Stream[Rec], inc *incarnation) {
 	case tailTimer:
 		t.write(t.name, engine.Process(engine.KeyBy(s, key), t.name+".timer", func() *bucketing { return &bucketing{size: t.size} }), inc)
 	case tailWindow:
-		ms := time.Millisecond
-		win := engine.Window(engine.KeyBy(s, key), t.name+".window", engine.Tumbling{
-			Size: time.Duration(t.size) * ms, Lateness: time.Duration(t.late) * ms,
-		})
+		win := engine.Window(engine.KeyBy(s, key), t.name+".window", engine.Tumbling{Size: millis(t.size), Lateness: millis(t.late)})
 		if t.maps {
 			t.write(t.name, engine.Aggregate(win, addMap, emitMap), inc)
 		} else {
 			t.write(t.name, engine.Aggregate(win, addFlat, emitFlat), inc)
 		}
-		late := engine.Map(win.Late(), t.name+".late.row", t.row)
-		engine.ToTx(late, t.name+".late", side{inc.w.tables[t.name+".late"], inc})
+		t.writeLate(win.Late(), inc)
+	case tailSlide:
+		win := engine.Slide(engine.KeyBy(s, key), t.name+".window", engine.Sliding{
+			Size: millis(t.size), Every: millis(t.every), Lateness: millis(t.late),
+		})
+		if t.maps {
+			t.write(t.name, engine.AggregateSliding(win, addMap, mergeMap, emitMap), inc)
+		} else {
+			t.write(t.name, engine.AggregateSliding(win, addFlat, mergeFlat, emitFlat), inc)
+		}
+		t.writeLate(win.Late(), inc)
 	}
+}
+
+func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+func (t *tailSpec) writeLate(late engine.Stream[Rec], inc *incarnation) {
+	rows := engine.Map(late, t.name+".late.row", t.row)
+	engine.ToTx(rows, t.name+".late", side{inc.w.tables[t.name+".late"], inc})
+}
+
+// windows are the starts of the windows a time is in.
+func (t *tailSpec) windows(at int64) (out []int64) {
+	for start := at / t.every * t.every; start > at-t.size; start -= t.every {
+		out = append(out, start)
+	}
+	return out
 }
 
 // row is a record as it is. Start is that of the window it would belong to.
@@ -92,6 +135,8 @@ type flat struct{ N, Sum int64 }
 
 func addFlat(a *flat, r Rec) { a.N++; a.Sum += r.Val }
 
+func mergeFlat(into, from *flat) { into.N += from.N; into.Sum += from.Sum }
+
 func emitFlat(k int, sp engine.Span, a *flat) Row {
 	return Row{Key: k, Start: sp.Start.UnixMilli(), N: a.N, Sum: a.Sum}
 }
@@ -102,6 +147,15 @@ func addMap(m *map[int64]int64, r Rec) {
 	}
 	(*m)[r.ID%4] += r.Val
 	(*m)[-1]++
+}
+
+func mergeMap(into, from *map[int64]int64) {
+	if *into == nil {
+		*into = map[int64]int64{}
+	}
+	for k, v := range *from {
+		(*into)[k] += v
+	}
 }
 
 func emitMap(k int, sp engine.Span, m *map[int64]int64) Row {

@@ -49,7 +49,7 @@ func (w *world) judge() {
 			tab.compare(t.sink, want)
 		case tailSum:
 			tab.judgeSums(recs)
-		case tailTimer, tailWindow:
+		case tailTimer, tailWindow, tailSlide:
 			w.judgeTimes(t, recs)
 		}
 	}
@@ -131,7 +131,11 @@ func (w *world) judgeTimes(t *tailSpec, recs []Rec) {
 		to[k] = flat{a.N + r.N, a.Sum + r.Sum}
 	}
 	for _, r := range recs {
-		add(sums, t.row(r))
+		for _, start := range t.windows(r.At) {
+			row := t.row(r)
+			row.Start = start
+			add(sums, row)
+		}
 	}
 	tab, late := w.tables[t.name], w.tables[t.name+".late"]
 	if late != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,9 @@ var points = []point{
 	atGrant,
 }
 
+// panics are the points inside of a connector's or a user's code, which may panic as well as fail.
+var panics = []point{atDiscover, atDerive, atBegin, atWrite, atPrepare, atCommit, atCommitted, atRecover, atFlush}
+
 // action is what goes wrong.
 type action int
 
@@ -86,6 +90,9 @@ func drawMishap(r *rand.Rand, records int) mishap {
 		if f.act == actFail {
 			f.act = actPanic
 		}
+	}
+	if f.act == actFail && r.IntN(5) == 0 && slices.Contains(panics, f.at) {
+		f.act = actPanic
 	}
 	f.nth = 1 + min(r.IntN(n), r.IntN(n))
 	f.delay = time.Duration(1+r.IntN(120)) * time.Millisecond

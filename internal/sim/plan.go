@@ -50,6 +50,7 @@ type tailSpec struct {
 	kind    tailKind
 	sink    sinkKind
 	size    int64 // of windows and buckets, in milliseconds
+	every   int64 // from one window to the next, if they overlap
 	late    int64 // allowed lateness
 	maps    bool  // accumulators hold maps
 }
@@ -61,6 +62,7 @@ const (
 	tailSum                    // running count and sum by key
 	tailTimer                  // a sum for each key and stretch of time, by timers
 	tailWindow                 // the same by windows
+	tailSlide                  // by windows that overlap
 )
 
 type sinkKind int
@@ -76,8 +78,9 @@ const (
 type runSpec struct {
 	parallelism int
 	mishaps     []mishap
-	disk        int // the operation of the disk that fails; 0 = none
-	applied     bool
+	disk        int           // the operation of the disk that fails; 0 = none
+	applied     bool          // though it took effect
+	dies        bool          // the process dies of it
 	power       bool          // a crash loses what wasn't synced
 	stopAt      time.Duration // since the start; 0 = the run isn't stopped
 	stop        stopKind
@@ -158,8 +161,14 @@ const base = 1_000_000
 
 func (p *Plan) tail(r *rand.Rand, i int) *tailSpec {
 	t := &tailSpec{
-		name: "t" + string(rune('0'+i)), kind: tailKind(r.IntN(4)), sink: sinkTx,
+		name: "t" + string(rune('0'+i)), kind: tailKind(r.IntN(5)), sink: sinkTx,
 		size: 10 + r.Int64N(60), maps: r.IntN(3) == 0,
+	}
+	if t.kind == tailSlide && !p.exact {
+		t.kind = tailWindow // which of its windows a late record misses depends on when it comes
+	}
+	if t.every = t.size; t.kind == tailSlide {
+		t.every = 1 + r.Int64N(t.size)
 	}
 	t.ops = p.ops(r, 2, t.name)
 	for k := range p.sources {
@@ -167,7 +176,7 @@ func (p *Plan) tail(r *rand.Rand, i int) *tailSpec {
 			t.sources = append(t.sources, k)
 		}
 	}
-	if t.kind == tailWindow && p.exact && r.IntN(3) == 0 {
+	if t.kind >= tailWindow && p.exact && r.IntN(3) == 0 {
 		t.late = r.Int64N(60)
 	}
 	if t.kind == tailPlain || t.kind != tailSum && p.exact {
@@ -222,7 +231,7 @@ func (p *Plan) settings(r *rand.Rand) {
 // mayDrain says whether windows may fire before their time: their rows then have parts of sums, which must be added up.
 func (p *Plan) mayDrain() bool {
 	for _, t := range p.tails {
-		if (t.kind == tailTimer || t.kind == tailWindow) && t.sink != sinkTx {
+		if t.kind >= tailTimer && t.sink != sinkTx {
 			return false
 		}
 	}
@@ -238,7 +247,7 @@ func (p *Plan) drawRuns(r *rand.Rand, total int) {
 		}
 		switch r.IntN(5) {
 		case 0:
-			run.disk, run.applied = 1+r.IntN(150), r.IntN(2) == 0
+			run.disk, run.applied, run.dies = 1+r.IntN(150), r.IntN(2) == 0, r.IntN(3) > 0
 		case 1, 2, 3:
 			run.stopAt = time.Duration(1+r.IntN(150)) * time.Millisecond
 			run.stop = stopKind(r.IntN(3))

@@ -114,14 +114,15 @@ func (w *world) live(n int, run runSpec, res *Result) string {
 
 // excused says whether a run may end with the error: something went wrong as planned, and the error says so.
 func (i *incarnation) excused(err error) bool {
-	if !i.faulty && i.run.stopAt == 0 {
+	faulty := i.faulty || i.run.disk > 0
+	if !faulty && i.run.stopAt == 0 {
 		return false
 	}
 	switch fault.CodeOf(err) {
 	case fault.EpochFailures.ID, fault.GaveUp.ID:
 		return true
 	}
-	return i.faulty && (errors.Is(err, errPlanned) || strings.Contains(err.Error(), errPlanned.Error()))
+	return faulty && (errors.Is(err, errPlanned) || strings.Contains(err.Error(), errPlanned.Error()))
 }
 
 // disturb does to a run from outside what the plan says.

@@ -24,7 +24,7 @@ func number(t *testing.T, name string, unset uint64) uint64 {
 	return n
 }
 
-// TestSim runs WEIRLINE_SEEDS seeds from WEIRLINE_FROM on, or WEIRLINE_SEED alone, WEIRLINE_TRIES times or until it fails.
+// TestSim runs WEIRLINE_SEEDS seeds from WEIRLINE_FROM on, with WEIRLINE_FIRST up to the first that fails; or WEIRLINE_SEED alone, WEIRLINE_TRIES times or until it fails.
 func TestSim(t *testing.T) {
 	if os.Getenv("WEIRLINE_SEED") != "" {
 		replay(t, number(t, "WEIRLINE_SEED", 0), number(t, "WEIRLINE_TRIES", 50))
@@ -33,10 +33,12 @@ func TestSim(t *testing.T) {
 	from := number(t, "WEIRLINE_FROM", 1)
 	var epochs, runs, crashes int
 	var restarts int64
-	for seed := from; seed < from+number(t, "WEIRLINE_SEEDS", 300); seed++ {
+	failed, one := false, os.Getenv("WEIRLINE_FIRST") != ""
+	for seed := from; seed < from+number(t, "WEIRLINE_SEEDS", 300) && !(failed && one); seed++ {
 		progress(t, seed)
 		res := sim.NewPlan(seed).Run(t)
 		if len(res.Wrongs) > 0 {
+			failed = true
 			t.Errorf("seed %d: replay with\n\tWEIRLINE_SEED=%d go test ./internal/sim -run TestSim\n%s", seed, seed, first(res.Wrongs))
 		}
 		epochs, runs, crashes, restarts = epochs+res.Epochs, runs+res.Runs, crashes+res.Crashes, restarts+res.Restarts

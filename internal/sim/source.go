@@ -54,7 +54,7 @@ func (s *sourceSpec) stage(p *Plan, inc *incarnation, n int, at func(*part) Pos)
 		o.Policy = enumerator.Spread
 	}
 	found := func(_ context.Context, _ source.Task) (source.Enumerator[Pos], error) {
-		return &finder{s: s, inc: inc, at: at}, nil
+		return &finder{s: s, inc: inc, stage: n, at: at}, nil
 	}
 	read := reader.Each(func(ctx context.Context, from Pos) (source.Cursor[Rec, Pos], error) {
 		if err := inc.at(ctx, atOpen); err != nil {
@@ -81,6 +81,7 @@ func (s *sourceSpec) stage(p *Plan, inc *incarnation, n int, at func(*part) Pos)
 type finder struct {
 	s     *sourceSpec
 	inc   *incarnation
+	stage int
 	at    func(*part) Pos
 	round int
 }
@@ -93,6 +94,9 @@ func (f *finder) Discover(ctx context.Context) (found []Pos, done bool, err erro
 		if err := f.inc.wait(ctx, 5e6); err != nil {
 			return nil, false, err
 		}
+	}
+	if f.stage > 0 && !f.inc.isDead() {
+		f.inc.w.switched(f.s)
 	}
 	f.round++
 	for i, x := range f.s.parts {

@@ -2,8 +2,10 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/weirline/weirline/engine/store"
@@ -23,7 +25,7 @@ type storage struct {
 func (i *incarnation) open(o store.Options) (store.Store, error) {
 	o.FS = i.disk
 	if i.run.disk > 0 {
-		i.disk.FailAt(i.run.disk, errDead, i.run.applied, true)
+		i.disk.FailAt(i.run.disk, map[bool]error{true: errDead, false: errPlanned}[i.run.dies], i.run.applied, i.run.dies)
 	}
 	d, err := store.Open("/state", o)
 	if err != nil {
@@ -129,9 +131,16 @@ func (s storage) Latest() (*store.Record, error) {
 	case w.last == nil && r != nil:
 		w.wrongs = append(w.wrongs, fmt.Sprintf("epoch %d is restored, but none was published", r.Epoch))
 	case w.last != nil && (r == nil || r.Epoch != w.last.Epoch):
-		w.wrongs = append(w.wrongs, fmt.Sprintf("epoch %v is restored, but %d is the newest", r, w.last.Epoch))
+		w.wrongs = append(w.wrongs, fmt.Sprintf("epoch %d is restored, but %d is the newest", numberOf(r), w.last.Epoch))
 	}
 	return r, nil
+}
+
+func numberOf(r *store.Record) uint64 {
+	if r == nil {
+		return 0
+	}
+	return r.Epoch
 }
 
 // Committed implements store.Ledger.
@@ -199,6 +208,63 @@ func (w *world) check(r *store.Record) {
 	}
 	for _, s := range w.plan.sources {
 		w.checkSource(r, last, s)
+	}
+	if w.plan.exact && r.End != store.Drained { // at the end of an input, the last step of its event time needn't be told
+		for _, t := range w.plan.tails {
+			w.checkTime(r, t)
+		}
+	}
+}
+
+// checkTime demands that event time isn't held back: at a barrier a tail has reached the lowest time of the splits that are
+// being read, if all that is known of its sources is being read or finished.
+func (w *world) checkTime(r *store.Record, t *tailSpec) {
+	at := int64(math.MaxInt64)
+	for _, i := range t.sources {
+		src := r.Sources[w.plan.sources[i].name]
+		if !src.Discovered || w.plan.sources[i].hybrid && stageOf(src) == 0 {
+			return
+		}
+		for _, x := range src.Splits {
+			if !x.Started {
+				return
+			}
+			if !x.Finished {
+				at = min(at, x.Watermark)
+			}
+		}
+	}
+	if at == math.MaxInt64 {
+		return
+	}
+	for _, name := range []string{t.name + ".timer", t.name + ".window"} {
+		for _, task := range r.Operators[name].Tasks {
+			if task.Watermark < at {
+				w.wrong("epoch %d: %s/%d is at %d, the splits are all at %d or later", r.Epoch, name, task.Index, task.Watermark, at)
+			}
+		}
+	}
+}
+
+// stageOf is the stage a hybrid has got to.
+func stageOf(s store.Source) int {
+	var seam struct{ Stage int }
+	_ = json.Unmarshal(s.Enumerator, &seam)
+	return seam.Stage
+}
+
+// switched demands that the switch of a hybrid to its second stage is in a complete epoch.
+func (w *world) switched(s *sourceSpec) {
+	w.mu.Lock()
+	stage := 0
+	for _, r := range append(w.unsure[:len(w.unsure):len(w.unsure)], w.last) {
+		if r != nil {
+			stage = max(stage, stageOf(r.Sources[s.name]))
+		}
+	}
+	w.mu.Unlock()
+	if stage == 0 {
+		w.wrong("the second stage of %s begins before its epoch is complete", s.name)
 	}
 }
 

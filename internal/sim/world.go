@@ -32,7 +32,7 @@ func newWorld(p *Plan) *world {
 	}
 	for _, t := range p.tails {
 		w.tables[t.name] = newTable(w, t.name)
-		if t.kind == tailWindow {
+		if t.kind >= tailWindow {
 			w.tables[t.name+".late"] = newTable(w, t.name+".late")
 		}
 	}
