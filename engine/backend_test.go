@@ -18,17 +18,17 @@ import (
 	"github.com/weirline/weirline/state/pebble"
 )
 
-// running is the n-th value of a key and the sum so far.
-type running struct{ Key, N, Sum int64 }
+// diskSum is the n-th value of a key and the sum so far.
+type diskSum struct{ Key, N, Sum int64 }
 
-type runningSum struct{ at state.Value[running] }
+type runningSum struct{ at state.Value[diskSum] }
 
 func (r *runningSum) Open(s *engine.Setup[int64]) error {
-	r.at = state.NewValue[running](s, "sum")
+	r.at = state.NewValue[diskSum](s, "sum")
 	return nil
 }
 
-func (r *runningSum) Process(ctx *engine.Ctx[int64], v int64, out *engine.Out[running]) error {
+func (r *runningSum) Process(ctx *engine.Ctx[int64], v int64, out *engine.Out[diskSum]) error {
 	a := r.at.Ref()
 	a.Key, a.N, a.Sum = ctx.Key(), a.N+1, a.Sum+v
 	out.Emit(*a)
@@ -38,7 +38,7 @@ func (r *runningSum) Process(ctx *engine.Ctx[int64], v int64, out *engine.Out[ru
 const backendKeys = 5000
 
 // sums is a job whose state is larger than the memory it gets.
-func diskSums(cfg engine.Config, n int64, db *enginetest.Tx[running], trip func()) *engine.Pipeline {
+func diskSums(cfg engine.Config, n int64, db *enginetest.Tx[diskSum], trip func()) *engine.Pipeline {
 	cfg.Name, cfg.CheckpointEvery = "sums", 10*time.Millisecond
 	cfg.Restart = engine.Restart{Delay: time.Millisecond, Factor: 1, Attempts: 100}
 	p := engine.New(cfg)
@@ -50,9 +50,9 @@ func diskSums(cfg engine.Config, n int64, db *enginetest.Tx[running], trip func(
 }
 
 // checkSums: each key's values came once, in a sum without gaps.
-func checkDiskSums(t *testing.T, rows []running, n int64) {
+func checkDiskSums(t *testing.T, rows []diskSum, n int64) {
 	t.Helper()
-	seen, last := map[[2]int64]bool{}, map[int64]running{}
+	seen, last := map[[2]int64]bool{}, map[int64]diskSum{}
 	for _, r := range rows {
 		if seen[[2]int64{r.Key, r.N}] {
 			t.Fatalf("twice: %v", r)
@@ -77,7 +77,7 @@ func TestStateOnDiskIsExact(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 5))
-	db, dir := enginetest.NewTx[running](), t.TempDir()
+	db, dir := enginetest.NewTx[diskSum](), t.TempDir()
 	backend := pebble.New(pebble.Options{Room: 60_000, BlockCache: 1 << 20, MemTable: 1 << 18})
 	panics, misses := 0, int64(0)
 	for run := 0; ; run++ {
@@ -119,7 +119,7 @@ func TestStateOnDiskIsExact(t *testing.T) {
 }
 
 // suspended runs a job for a while and leaves its state in dir.
-func suspended(t *testing.T, cfg engine.Config, db *enginetest.Tx[running]) {
+func suspended(t *testing.T, cfg engine.Config, db *enginetest.Tx[diskSum]) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -135,7 +135,7 @@ func suspended(t *testing.T, cfg engine.Config, db *enginetest.Tx[running]) {
 }
 
 func TestBackendsDontReadEachOther(t *testing.T) {
-	db, dir := enginetest.NewTx[running](), t.TempDir()
+	db, dir := enginetest.NewTx[diskSum](), t.TempDir()
 	suspended(t, engine.Config{Dir: dir, State: pebble.New(pebble.Options{})}, db)
 	err := diskSums(engine.Config{Dir: dir}, 120_000, db, func() {}).Run(t.Context())
 	if fault.CodeOf(err) != fault.OtherBackend.ID || !strings.Contains(err.Error(), `"pebble"`) || !strings.Contains(err.Error(), `"memory"`) {
@@ -149,7 +149,7 @@ func TestBackendsDontReadEachOther(t *testing.T) {
 
 // What memory has written any backend reads.
 func TestDiskTakesOverFromMemory(t *testing.T) {
-	db, dir := enginetest.NewTx[running](), t.TempDir()
+	db, dir := enginetest.NewTx[diskSum](), t.TempDir()
 	suspended(t, engine.Config{Dir: dir, Parallelism: 3}, db)
 	backend := pebble.New(pebble.Options{Room: 60_000})
 	if err := diskSums(engine.Config{Dir: dir, Parallelism: 2, State: backend}, 120_000, db, func() {}).Run(t.Context()); err != nil {
@@ -173,7 +173,7 @@ func TestDamagedBackendFiles(t *testing.T) {
 			return os.WriteFile(path, b, 0o600)
 		},
 	} {
-		db, dir := enginetest.NewTx[running](), t.TempDir()
+		db, dir := enginetest.NewTx[diskSum](), t.TempDir()
 		backend := pebble.New(pebble.Options{BlockCache: -1})
 		suspended(t, engine.Config{Dir: dir, State: backend, Retain: 1}, db)
 		blobs, err := filepath.Glob(filepath.Join(dir, "epochs", "*", "*sst.blob"))

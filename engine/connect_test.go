@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -137,18 +135,6 @@ func TestConnectAtAnyParallelism(t *testing.T) {
 	}
 }
 
-// logged is a log in memory.
-type logged struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
 func TestConnectAcrossRestartsAndRescales(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -208,8 +194,8 @@ func TestBroadcastReachesAllTasks(t *testing.T) {
 		if got := slices.Sorted(slices.Values(out.Rows())); !slices.Equal(got, want) {
 			t.Errorf("parallelism %d: %d records, want each of 1000 %d times, doubled", par, len(got), par)
 		}
-		if plan := p.Plan().String(); !strings.Contains(plan, "from numbers by broadcast") {
-			t.Errorf("the plan doesn't say so:\n%s", plan)
+		if l := p.Plan().Links[0]; l.From != "numbers" || l.Kind != "broadcast" {
+			t.Errorf("the plan has %+v", l)
 		}
 	}
 }

@@ -25,6 +25,12 @@ func (p *Pipeline) Rescale(ctx context.Context, n int) error {
 		return fault.New(fault.NotRunning, "rescale to %d: no job runs that keeps state", n)
 	}
 	r := &rescaling{tasks: n, began: time.Now(), done: make(chan struct{})}
+	over := fault.New(fault.NotRunning, "rescale to %d: the job ended before", n)
+	select {
+	case <-j.ended:
+		return over
+	default:
+	}
 	if err := j.setScale(r); err != nil {
 		return err
 	}
@@ -32,7 +38,7 @@ func (p *Pipeline) Rescale(ctx context.Context, n int) error {
 	case <-r.done:
 		return nil
 	case <-j.ended:
-		return fault.New(fault.NotRunning, "rescale to %d: the job ended before", n)
+		return over
 	case <-ctx.Done():
 		return ctx.Err()
 	}

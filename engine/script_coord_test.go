@@ -91,7 +91,7 @@ func (a *coordActor) start() {
 	a.c = newCoord(a.job, p.regions([]*vertex{v}))
 	p.byName["out"] = &vertex{name: "out", tasks: a.tasks, region: v.region}
 	p.vertices = append(p.vertices, p.byName["out"])
-	a.c.nextAt = a.c.after(a.job.cfg.CheckpointEvery)
+	a.c.lastAt = time.Now()
 	a.attempt(v)
 }
 
@@ -295,23 +295,31 @@ func (a *coordActor) control(s *scriptSource) {
 	synctest.Wait()
 }
 
+// pending is the epoch being taken: scripts take one at a time.
+func (a *coordActor) pending() *epochRun {
+	if len(a.c.pending) == 0 {
+		return nil
+	}
+	return a.c.pending[0]
+}
+
 // turn lets the coordinator do all it has, and says what came of it.
 func (a *coordActor) turn() {
 	for range 4 {
 		if a.ended {
 			return
 		}
-		before, failures := a.c.pending, a.c.failures
+		before, failures := a.pending(), a.c.failures
 		done, err := a.c.step()
 		synctest.Wait()
-		if e := a.c.pending; e != nil && e != before {
+		if e := a.pending(); e != nil && e != before {
 			a.say("epoch %d begins%s", e.id, map[bool]string{true: ", the last: " + endName(e.end)}[e.end != store.Running])
 		}
 		switch {
 		case a.c.failures <= failures:
 		case before == nil:
 			a.say("no epoch: %v", a.c.lastFailure)
-		case a.c.pending == nil:
+		case a.pending() == nil:
 			a.say("epoch %d is given up: %v", before.id, a.c.lastFailure)
 		}
 		if err != nil {

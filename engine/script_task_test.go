@@ -45,6 +45,7 @@ type scriptOut struct{ a *taskActor }
 func (o scriptOut) hasRoom() bool           { return true }
 func (o scriptOut) settle(func() time.Time) {}
 func (o scriptOut) flush()                  {}
+func (o scriptOut) replay(any, int) error   { return nil }
 func (o scriptOut) send(it item) {
 	o.a.say("%s", map[itemKind]string{itemBarrier: fmt.Sprint("barrier ", it.epoch, " goes on"), itemEnd: "the end goes on"}[it.kind])
 }
