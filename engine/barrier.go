@@ -230,7 +230,7 @@ func (at *attempt) writeSnapshots(a *ack, snaps []namedSnapshot) error {
 		st, err := a.ops[s.op], error(nil)
 		var blob store.Blob
 		var linked int64
-		if d := a.t.disks[s.op]; d != nil {
+		if d := a.t.disks[s.op]; d != nil && at.coord.storeOf(a.epoch) == at.job.store { // a savepoint has no files of backends
 			linked, err = d.Link(a.epoch, blobName(s.op, a.t.index), s.snap, &st)
 		}
 		if err == nil {

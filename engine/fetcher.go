@@ -83,18 +83,23 @@ func (f *fetcher[T, S]) wake() {
 	}
 }
 
-// run reads until ctx ends or something fails, and closes the reader.
+// run reads until ctx ends or something fails, and closes the reader, also after a panic.
 func (f *fetcher[T, S]) run(ctx context.Context) {
-	defer func() {
-		if r := recover(); r != nil {
-			f.deliver(&fetched[T, S]{err: panicError("reader", r), dead: true})
-		}
-	}()
-	err := f.loop(ctx)
-	err = errors.Join(err, f.r.Close())
+	err := guarded(func() error { return f.loop(ctx) })
+	err = errors.Join(err, guarded(f.r.Close))
 	if err != nil && ctx.Err() == nil {
 		f.deliver(&fetched[T, S]{err: err, dead: true})
 	}
+}
+
+// guarded makes an error of a reader's panic.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicError("reader", r)
+		}
+	}()
+	return f()
 }
 
 func (f *fetcher[T, S]) loop(ctx context.Context) error {

@@ -156,7 +156,7 @@ func (s Stream[T]) Broadcast() Stream[T] {
 	s.p.checkExchange(reflect.TypeFor[T]())
 	out := Stream[T]{p: s.p, ups: append([]upstream(nil), s.ups...)}
 	for i := range out.ups {
-		out.ups[i].kind = linkBroadcast
+		out.ups[i].kind, out.ups[i].flight = linkBroadcast, nil
 		out.ups[i].connect = func(b *builder, _ *vertex, chans []*channel) (any, output, error) {
 			e := newEdge(b.t, allRouter[T]{}, chans)
 			return e, e, nil

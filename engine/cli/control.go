@@ -245,10 +245,22 @@ func dial(ctx context.Context, dir string) (net.Conn, error) {
 	if err != nil || dir == "" {
 		return nil, errors.New("no state directory")
 	}
-	path := filepath.Join(abs, socketName)
-	if b, err := os.ReadFile(filepath.Join(abs, pointerName)); err == nil {
-		path = strings.TrimSpace(string(b))
+	for until := time.Now().Add(patience); ; {
+		path := filepath.Join(abs, socketName)
+		if b, err := os.ReadFile(filepath.Join(abs, pointerName)); err == nil {
+			path = strings.TrimSpace(string(b))
+		}
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "unix", path)
+		if err == nil || ctx.Err() != nil || time.Now().After(until) {
+			return conn, err
+		}
+		select {
+		case <-time.After(patience / 10):
+		case <-ctx.Done():
+		}
 	}
-	var d net.Dialer
-	return d.DialContext(ctx, "unix", path)
 }
+
+// patience is how long a command waits for the socket of a job that is just starting.
+const patience = 300 * time.Millisecond

@@ -58,7 +58,7 @@ var points = []point{
 }
 
 // panics are the points inside of a connector's or a user's code, which may panic as well as fail.
-var panics = []point{atDiscover, atDerive, atBegin, atWrite, atPrepare, atCommit, atCommitted, atRecover, atFlush}
+var panics = []point{atOpen, atRead, atDiscover, atDerive, atBegin, atWrite, atPrepare, atCommit, atCommitted, atRecover, atFlush}
 
 // action is what goes wrong.
 type action int
