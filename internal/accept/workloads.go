@@ -19,7 +19,11 @@ type outcome struct {
 	Checksum uint64  `json:"checksum"`
 	OK       bool    `json:"ok"`
 	Pause    float64 `json:"longest_pause_ms"`
-	Latency  *struct {
+	Recovery *struct {
+		First    float64 `json:"recovery_ms"`
+		CaughtUp float64 `json:"caught_up_ms"`
+	} `json:"recovery"`
+	Latency *struct {
 		P50 float64 `json:"p50_us"`
 		P99 float64 `json:"p99_us"`
 	} `json:"latency"`
@@ -36,19 +40,24 @@ const (
 type flink struct {
 	name     string
 	workload string
-	keys     int
+	keys     int // 0 = the workload has its own
 	rate     float64
 	times    float64
+	args     []string
 }
 
 func workloadChecks() []check {
 	all := []check{{"workloads/answers", knownAnswers}}
 	for _, f := range []flink{
-		{"w1", "w1", 10_000, 121.6e6, 1.6},
-		{"w2/keys=10k", "w2", 10_000, 8.68e6, 6},
-		{"w2/keys=1M", "w2", 1_000_000, 1.71e6, 15},
-		{"w3/keys=10k", "w3", 10_000, 6.69e6, 6},
-		{"w3/keys=1M", "w3", 1_000_000, 1.11e6, 8},
+		{"w1", "w1", 10_000, 121.6e6, 1.6, nil},
+		{"w2/keys=10k", "w2", 10_000, 8.68e6, 6, nil},
+		{"w2/keys=1M", "w2", 1_000_000, 1.71e6, 15, nil},
+		{"w2/pebble/keys=10k", "w2", 10_000, 694e3, 10, []string{"-backend", "pebble"}},
+		{"w2/pebble/keys=1M", "w2", 1_000_000, 398e3, 3, []string{"-backend", "pebble"}},
+		{"w3/keys=10k", "w3", 10_000, 6.69e6, 6, nil},
+		{"w3/keys=1M", "w3", 1_000_000, 1.11e6, 8, nil},
+		{"q5", "q5", 0, 1.28e6, 4, nil},
+		{"q8", "q8", 0, 6.5e6, 2.5, nil},
 	} {
 		all = append(all, check{"workloads/" + f.name, f.check})
 	}
@@ -91,9 +100,15 @@ func knownAnswers(ctx context.Context, e *env) (string, error) {
 		{"w2", 4_000_000, 1_000_000, 4_000_000, 5862154598828789114},
 		{"w3", 50_000_000, 10_000, 509_953, 866844775582199519},
 		{"w3", 10_000_000, 1_000_000, 6_354_239, 10802204118538803364},
+		{"q5", 10_000_000, 0, 504, 857185287720766},
+		{"q8", 20_000_000, 0, 1_125_346, 6997199393803},
 	}
 	for _, k := range known {
-		o, err := e.work(ctx, k.workload, k.records, "-keys", strconv.Itoa(k.keys))
+		var args []string
+		if k.keys > 0 {
+			args = []string{"-keys", strconv.Itoa(k.keys)}
+		}
+		o, err := e.work(ctx, k.workload, k.records, args...)
 		if err != nil {
 			return "", err
 		}
@@ -109,8 +124,11 @@ func (f flink) check(ctx context.Context, e *env) (string, error) {
 	if e.quick {
 		seconds, n = 4, 1
 	}
-	keys := []string{"-keys", strconv.Itoa(f.keys)}
-	probe, err := e.work(ctx, f.workload, int64(f.rate*f.times), keys...) // about a second
+	args := f.args
+	if f.keys > 0 {
+		args = append([]string{"-keys", strconv.Itoa(f.keys)}, args...)
+	}
+	probe, err := e.work(ctx, f.workload, int64(f.rate*f.times), args...) // about a second
 	if err != nil {
 		return "", err
 	}
@@ -118,7 +136,7 @@ func (f flink) check(ctx context.Context, e *env) (string, error) {
 	var rates []float64
 	shortest, pause := seconds*100, 0.0
 	for len(rates) < n {
-		o, err := e.work(ctx, f.workload, records, keys...)
+		o, err := e.work(ctx, f.workload, records, args...)
 		if err != nil {
 			return "", err
 		}
