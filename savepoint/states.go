@@ -187,7 +187,9 @@ func Diff(a, b store.Store, was, is *store.Record, entries bool) ([]Change, erro
 		}
 		out = append(out, c)
 	}
-	slices.SortFunc(out, func(a, b Change) int { return cmp.Or(cmp.Compare(a.Operator, b.Operator), cmp.Compare(a.State, b.State)) })
+	slices.SortFunc(out, func(a, b Change) int {
+		return cmp.Or(cmp.Compare(a.Operator, b.Operator), cmp.Compare(a.State, b.State))
+	})
 	return out, nil
 }
 
