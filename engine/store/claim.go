@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/internal/fault"
 )
 
@@ -61,7 +62,7 @@ func (noClaim) Replace([]byte) error { return nil }
 
 func readClaim(fsys FS, dir string) (claimInfo, error) {
 	var info claimInfo
-	b, err := readFile(fsys, filepath.Join(dir, claimName))
+	b, err := durable.ReadFile(fsys, filepath.Join(dir, claimName))
 	if err != nil {
 		return info, err
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 )
@@ -74,7 +75,7 @@ func Open(dir string, o Options) (*Dir, error) {
 		return nil, err
 	}
 	if err := d.load(); err != nil {
-		return nil, errors.Join(err, d.grants.close(), d.commits.close(), d.claim.Close())
+		return nil, errors.Join(err, d.grants.Close(), d.commits.Close(), d.claim.Close())
 	}
 	return d, nil
 }
@@ -136,7 +137,7 @@ func (d *Dir) Close() error {
 	defer d.grants.mu.Unlock()
 	d.commits.mu.Lock()
 	defer d.commits.mu.Unlock()
-	err := errors.Join(d.grants.close(), d.commits.close())
+	err := errors.Join(d.grants.Close(), d.commits.Close())
 	if d.o.New && d.cur.Epoch == 0 && len(d.unsure) == 0 {
 		d.remove("")
 	}
@@ -164,11 +165,11 @@ func (d *Dir) NextEpoch() (uint64, error) {
 }
 
 func (d *Dir) reserve(below uint64) error {
-	b, err := Encode(magicNumbers, numbersFormat, numbers{Job: d.o.Job, Below: below})
+	b, err := durable.Encode(magicNumbers, numbersFormat, numbers{Job: d.o.Job, Below: below})
 	if err != nil {
 		return err
 	}
-	if err := replace(d.fs, d.path(numbersName), b); err != nil {
+	if err := durable.Replace(d.fs, d.path(numbersName), b); err != nil {
 		return err
 	}
 	if err := d.fs.SyncDir(d.root); err != nil {

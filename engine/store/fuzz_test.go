@@ -2,9 +2,11 @@ package store
 
 import (
 	"bytes"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -58,7 +60,7 @@ func FuzzRecord(f *testing.F) {
 
 func FuzzPointer(f *testing.F) {
 	p := pointer{Job: "j", Epoch: 7, File: recordPath(7), Sum: 1, Kept: []uint64{3, 5}}
-	whole, err := Encode(magicPointer, pointerFormat, p)
+	whole, err := durable.Encode(magicPointer, pointerFormat, p)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -67,38 +69,44 @@ func FuzzPointer(f *testing.F) {
 		if err != nil {
 			return nil, err
 		}
-		return Encode(magicPointer, pointerFormat, p)
+		return durable.Encode(magicPointer, pointerFormat, p)
 	})
 }
 
 // fuzzJournal adds data behind whole lines and changes one byte of whole lines.
 func fuzzJournal(f *testing.F, kind string, lines []string, parse func([]string) (int, error)) {
-	j := journal{kind: kind, job: "j\xff"}
-	whole := appendLine(nil, j.header())
-	for _, l := range lines {
-		whole = appendLine(whole, l)
+	write := func(j *durable.Journal) []byte {
+		if err := j.Rewrite(lines); err != nil {
+			f.Fatal(err)
+		}
+		b, err := durable.ReadFile(j.FS, j.Path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		return b
 	}
+	whole := write(&durable.Journal{FS: durable.OS, Path: filepath.Join(f.TempDir(), kind), Kind: kind, Job: "j\xff"})
 	f.Add([]byte("0000"), uint(3), byte(1))
 	f.Add(whole, uint(len(whole)-1), byte(4))
 	f.Fuzz(func(t *testing.T, tail []byte, at uint, flip byte) {
 		for _, b := range [][]byte{tail, append(bytes.Clone(whole), tail...)} {
-			if c, err := parseJournal(kind, b); err == nil {
-				_, _ = parse(c.lines)
+			if c, err := durable.ParseJournal(kind, b); err == nil {
+				_, _ = parse(c.Lines)
 			}
 		}
 		i := at % uint(len(whole))
-		c, err := parseJournal(kind, whole[:i])
-		if err == nil && len(c.lines) > 0 && c.lines[0] != lines[0] {
-			t.Fatalf("cut at %d gives %q", i, c.lines)
+		c, err := durable.ParseJournal(kind, whole[:i])
+		if err == nil && len(c.Lines) > 0 && c.Lines[0] != lines[0] {
+			t.Fatalf("cut at %d gives %q", i, c.Lines)
 		}
 		bad := bytes.Clone(whole)
 		bad[i] ^= flip | 1
-		c, err = parseJournal(kind, bad)
+		c, err = durable.ParseJournal(kind, bad)
 		if err == nil && bad[i] != 0 {
-			n, parseErr := parse(c.lines)
+			n, parseErr := parse(c.Lines)
 			// A length field that grew in the last line looks like a torn append; hex digits have two cases.
 			lastHead := uint(bytes.LastIndexByte(whole[:len(whole)-1], '\n')) + 1
-			if bytes.EqualFold(bad, whole) || i >= lastHead && c.torn {
+			if bytes.EqualFold(bad, whole) || i >= lastHead && c.Torn {
 				return
 			}
 			t.Fatalf("byte %d changed unnoticed: %d entries, %v", i, n, parseErr)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 )
@@ -49,7 +50,7 @@ func TestFormat1(t *testing.T) {
 		t.Fatal(err)
 	}
 	var v1 Record
-	err = Decode(magicRecord, 1, data, &v1)
+	err = durable.Decode(magicRecord, 1, data, &v1)
 	d := &Dir{root: "r"}
 	if fault.CodeOf(d.unreadable(err, "x", "checkpoint")) != fault.NewerFormat.ID {
 		t.Errorf("a binary that knows format 1 says %v", err)

@@ -9,14 +9,16 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/sink"
 )
 
 // grants is how many slots each operator may use. Lines are `"operator" slots`.
 type grants struct {
-	journal
+	durable.Journal
 
-	state sync.Mutex // guards slots; never held over I/O. Lock order: journal.mu, state
+	mu    sync.Mutex // serialises writes; held over I/O, because their order is what it guards
+	state sync.Mutex // guards slots; never held over I/O. Lock order: mu, state
 	slots map[string]int
 }
 
@@ -72,7 +74,7 @@ func (g *grants) grant(op string, upTo int) error {
 	if upTo <= has {
 		return nil
 	}
-	if err := g.append(grantLine(op, upTo), g.lines); err != nil {
+	if err := g.Append(grantLine(op, upTo), g.lines); err != nil {
 		return err
 	}
 	g.state.Lock()
@@ -84,9 +86,10 @@ func (g *grants) grant(op string, upTo int) error {
 // commits is the tokens of transactions that are done, each with the epoch that prepared it. Lines are
 // `epoch "token" epoch "token" ...`.
 type commits struct {
-	journal
+	durable.Journal
 
-	state  sync.Mutex // guards tokens; never held over I/O. Lock order: journal.mu, state
+	mu     sync.Mutex // as that of grants
+	state  sync.Mutex // guards tokens; never held over I/O. Lock order: mu, state
 	tokens map[string]uint64
 }
 
@@ -148,7 +151,7 @@ func (c *commits) commit(hs []sink.Handle) error {
 	if len(added) == 0 {
 		return nil
 	}
-	if err := c.append(string(line), c.lines); err != nil {
+	if err := c.Append(string(line), c.lines); err != nil {
 		return err
 	}
 	c.state.Lock()
@@ -174,10 +177,10 @@ func (c *commits) compact(oldest uint64, live map[string]bool) error {
 	}
 	maps.DeleteFunc(c.tokens, func(t string, e uint64) bool { return e < oldest && !live[t] })
 	c.state.Unlock()
-	if err := c.rewrite(c.lines()); err != nil {
+	if err := c.Rewrite(c.lines()); err != nil {
 		return err
 	}
-	return c.settle()
+	return c.Settle()
 }
 
 // compactAt is how many tokens must be of no use before the file is written anew.

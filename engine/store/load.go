@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/internal/fault"
 )
 
@@ -99,7 +100,7 @@ func (d *Dir) loadPointer(f *found) error {
 }
 
 func (d *Dir) loadNumbers(f *found) error {
-	data, err := readFile(d.fs, d.path(numbersName))
+	data, err := durable.ReadFile(d.fs, d.path(numbersName))
 	if err == nil {
 		f.numbers, err = decodeNumbers(data)
 	}
@@ -120,27 +121,27 @@ func (d *Dir) loadNumbers(f *found) error {
 
 // loadLedger reads grants and commits.
 func (d *Dir) loadLedger(f *found) error {
-	d.grants.journal = journal{fs: d.fs, path: d.path(grantsName), kind: grantsName, job: d.o.Job}
-	d.commits.journal = journal{fs: d.fs, path: d.path(commitsName), kind: commitsName, job: d.o.Job}
-	g, gErr := d.readJournal(&d.grants.journal, f.fresh)
+	d.grants.Journal = durable.Journal{FS: d.fs, Path: d.path(grantsName), Kind: grantsName, Job: d.o.Job}
+	d.commits.Journal = durable.Journal{FS: d.fs, Path: d.path(commitsName), Kind: commitsName, Job: d.o.Job}
+	g, gErr := d.readJournal(&d.grants.Journal, f.fresh)
 	if err := d.salvage(gErr, grantsName); err != nil {
 		return err
 	}
-	c, cErr := d.readJournal(&d.commits.journal, f.fresh)
+	c, cErr := d.readJournal(&d.commits.Journal, f.fresh)
 	if err := d.salvage(cErr, commitsName); err != nil {
 		return err
 	}
-	for _, job := range []string{g.job, c.job} {
+	for _, job := range []string{g.Job, c.Job} {
 		if f.job == "" {
 			f.job = job
 		}
 	}
 	var err error
-	d.grants.slots, err = parseGrants(g.lines)
+	d.grants.slots, err = parseGrants(g.Lines)
 	if err := d.salvage(err, grantsName); err != nil {
 		return err
 	}
-	d.commits.tokens, err = parseCommits(c.lines)
+	d.commits.tokens, err = parseCommits(c.Lines)
 	if err := d.salvage(err, commitsName); err != nil {
 		return err
 	}
@@ -150,17 +151,13 @@ func (d *Dir) loadLedger(f *found) error {
 	return nil
 }
 
-func (d *Dir) readJournal(j *journal, fresh bool) (journalContent, error) {
-	data, err := readFile(d.fs, j.path)
+func (d *Dir) readJournal(j *durable.Journal, fresh bool) (durable.Content, error) {
+	c, err := j.Read()
 	if errors.Is(err, fs.ErrNotExist) && fresh {
-		return journalContent{}, nil
+		return durable.Content{}, nil
 	}
-	if err != nil {
-		return journalContent{}, err
-	}
-	c, err := parseJournal(j.kind, data)
-	if err == nil && c.torn {
-		d.log.Info("cut off an append that a crash interrupted", "path", j.path)
+	if err == nil && c.Torn {
+		d.log.Info("cut off an append that a crash interrupted", "path", j.Path)
 	}
 	return c, err
 }
@@ -244,10 +241,10 @@ func (d *Dir) mend(f found) error {
 			return err
 		}
 	}
-	if err := errors.Join(d.grants.rewrite(d.grants.lines()), d.commits.rewrite(d.commits.lines())); err != nil {
+	if err := errors.Join(d.grants.Rewrite(d.grants.lines()), d.commits.Rewrite(d.commits.lines())); err != nil {
 		return err
 	}
-	if err := errors.Join(d.grants.settle(), d.commits.settle()); err != nil {
+	if err := errors.Join(d.grants.Settle(), d.commits.Settle()); err != nil {
 		return err
 	}
 	if !f.fresh {

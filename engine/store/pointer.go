@@ -10,6 +10,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/internal/fault"
 )
 
@@ -38,7 +39,7 @@ type pointer struct {
 
 func decodePointer(data []byte) (pointer, error) {
 	var p pointer
-	if err := Decode(magicPointer, pointerFormat, data, &p); err != nil {
+	if err := durable.Decode(magicPointer, pointerFormat, data, &p); err != nil {
 		return pointer{}, err
 	}
 	if p.Epoch != 0 && p.File != recordPath(p.Epoch) {
@@ -62,7 +63,7 @@ type numbers struct {
 
 func decodeNumbers(data []byte) (numbers, error) {
 	var n numbers
-	if err := Decode(magicNumbers, numbersFormat, data, &n); err != nil {
+	if err := durable.Decode(magicNumbers, numbersFormat, data, &n); err != nil {
 		return numbers{}, err
 	}
 	return n, nil
@@ -104,7 +105,7 @@ func (d *Dir) unreadable(err error, rel, what string) error {
 }
 
 func (d *Dir) readPointer() (pointer, error) {
-	data, err := readFile(d.fs, d.path(pointerName))
+	data, err := durable.ReadFile(d.fs, d.path(pointerName))
 	if err != nil {
 		return pointer{}, err
 	}
@@ -115,7 +116,7 @@ func (d *Dir) readPointer() (pointer, error) {
 func (d *Dir) readRecord(epoch, sum uint64) (*Record, known, error) {
 	k := known{Info: Info{Epoch: epoch}}
 	rel := recordPath(epoch)
-	data, err := readFile(d.fs, d.path(rel))
+	data, err := durable.ReadFile(d.fs, d.path(rel))
 	if err == nil && sum != 0 && xxhash.Sum64(data) != sum {
 		// An intact frame of a newer version would differ as well, so damage it is.
 		err = fmt.Errorf("%w: it isn't the file that %s names", ErrDamaged, pointerName)

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/weirline/weirline/internal/durable"
 )
 
 // Publish implements Epochs. It syncs four times (record and its directory, pointer and its directory), and once more
@@ -93,7 +95,7 @@ func (d *Dir) writeRecord(r *Record, data []byte) error {
 			return err
 		}
 	}
-	if err := replace(d.fs, d.path(recordPath(r.Epoch)), data); err != nil {
+	if err := durable.Replace(d.fs, d.path(recordPath(r.Epoch)), data); err != nil {
 		return err
 	}
 	return d.fs.SyncDir(d.path(epochsName))
@@ -101,14 +103,14 @@ func (d *Dir) writeRecord(r *Record, data []byte) error {
 
 // writePointer replaces CURRENT. If it returns an error, decided says that CURRENT is what it was.
 func (d *Dir) writePointer(p pointer) (decided bool, err error) {
-	data, err := Encode(magicPointer, pointerFormat, p)
+	data, err := durable.Encode(magicPointer, pointerFormat, p)
 	if err != nil {
 		return true, err
 	}
-	if err := writeTemp(d.fs, d.path(pointerName), data); err != nil {
+	if err := durable.WriteTemp(d.fs, d.path(pointerName), data); err != nil {
 		return true, err
 	}
-	if err := d.fs.Rename(d.path(pointerName)+tempSuffix, d.path(pointerName)); err != nil {
+	if err := d.fs.Rename(d.path(pointerName)+durable.TempSuffix, d.path(pointerName)); err != nil {
 		return false, err
 	}
 	return false, d.fs.SyncDir(d.root)

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -121,4 +123,19 @@ func (r *Record) Blobs() iter.Seq[Blob] {
 			}
 		}
 	}
+}
+
+// EncodeRecord puts the record of an epoch into a frame. It fails only for values CBOR has no form for.
+func EncodeRecord(r *Record) ([]byte, error) { return durable.Encode(magicRecord, Format, r) }
+
+// DecodeRecord reads what EncodeRecord made. Errors match ErrDamaged, or are a NewerError.
+func DecodeRecord(data []byte) (*Record, error) {
+	r := new(Record)
+	if err := durable.Decode(magicRecord, Format, data, r); err != nil {
+		return nil, err
+	}
+	if r.Epoch == 0 || r.Format < 1 || r.Format > Format {
+		return nil, fmt.Errorf("%w: epoch %d, format %d", ErrDamaged, r.Epoch, r.Format)
+	}
+	return r, nil
 }

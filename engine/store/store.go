@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -174,7 +175,7 @@ func (o Options) WithDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.FS == nil {
-		o.FS = osFS{}
+		o.FS = durable.OS
 	}
 	return o
 }

@@ -2,6 +2,8 @@ package store
 
 import (
 	"strings"
+
+	"github.com/weirline/weirline/internal/durable"
 )
 
 // sweep removes records and blobs that no retained epoch needs, and temporary files. Those of epochs newer than the
@@ -30,7 +32,7 @@ func (d *Dir) sweep(opening bool) {
 		rel := epochsName + "/" + e.Name()
 		n, ok := epochOf(e.Name())
 		switch {
-		case strings.HasSuffix(rel, tempSuffix):
+		case strings.HasSuffix(rel, durable.TempSuffix):
 			d.remove(rel)
 		case !ok || keep[n] || n > cur && !opening:
 		case e.IsDir():
@@ -41,7 +43,7 @@ func (d *Dir) sweep(opening bool) {
 	}
 	if opening {
 		for _, name := range []string{pointerName, numbersName, grantsName, commitsName} {
-			d.remove(name + tempSuffix)
+			d.remove(name + durable.TempSuffix)
 		}
 	}
 }

@@ -69,7 +69,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine/store/blob"},
-		[]string{"engine/store", "sink", fault, hash, "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
+		[]string{"engine/store", "sink", fault, "internal/durable", hash, "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
 		"object stores are linked by those who ask for them",
 	},
 	{
@@ -83,8 +83,13 @@ var layers = []layer{
 		"the byte form of records in flight; it knows no pipeline",
 	},
 	{
+		[]string{"internal/durable"},
+		[]string{cbor, hash, "golang.org/x/sys"},
+		"files that survive crashes; it knows no checkpoint and no job",
+	},
+	{
 		[]string{"engine/store/..."},
-		[]string{"sink", fault, cbor, hash, "golang.org/x/sys"},
+		[]string{"sink", fault, "internal/durable", hash},
 		"the checkpoint store writes bytes; it knows no pipeline",
 	},
 	{

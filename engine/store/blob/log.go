@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 )
@@ -101,7 +102,7 @@ func (s *Store) append(kind string, change func(*entry), apply func()) error {
 		maps.Copy(all, e.Commits)
 		e.Base, e.Commits = e.Seq, all
 	}
-	data, err := store.Encode(entryMagic, entryFormat, &e)
+	data, err := durable.Encode(entryMagic, entryFormat, &e)
 	if err != nil {
 		return fmt.Errorf("encode entry: %w", err)
 	}
@@ -174,7 +175,7 @@ func (s *Store) alone(key string) error {
 func (s *Store) fence(by []byte) error {
 	who := "another process"
 	var e entry
-	if store.Decode(entryMagic, entryFormat, by, &e) == nil {
+	if durable.Decode(entryMagic, entryFormat, by, &e) == nil {
 		who = e.Owner.String()
 	}
 	err := fault.New(fault.Fenced, "the state in %s was taken over by %s", s.b, who)

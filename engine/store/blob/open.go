@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/durable"
 	"github.com/weirline/weirline/internal/fault"
 )
 
@@ -116,7 +117,7 @@ func (s *Store) claim(f *found) error {
 	s.self.Claim = e.Seq
 	e.Job, e.Kind, e.Owner, e.At, e.Released = s.o.Job, "claim", s.self, time.Now().UTC(), false
 	e.Below, e.Base, e.Commits = s.next+numberBlock, e.Seq, maps.Clone(f.commits)
-	data, err := store.Encode(entryMagic, entryFormat, &e)
+	data, err := durable.Encode(entryMagic, entryFormat, &e)
 	if err != nil {
 		return fmt.Errorf("encode entry: %w", err)
 	}
@@ -229,7 +230,7 @@ func (s *Store) readEntry(seq uint64) (entry, error) {
 	var e entry
 	data, err := s.b.Get(s.ctx, logKey(seq), 0, -1)
 	if err == nil {
-		err = store.Decode(entryMagic, entryFormat, data, &e)
+		err = durable.Decode(entryMagic, entryFormat, data, &e)
 	}
 	if err == nil && e.Seq != seq {
 		err = fmt.Errorf("%w: it is entry %d", store.ErrDamaged, e.Seq)

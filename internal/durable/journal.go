@@ -1,4 +1,4 @@
-package store
+package durable
 
 import (
 	"bytes"
@@ -6,27 +6,26 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/cespare/xxhash/v2"
 )
 
-// journalFormat is the version in the first line of grants and commits.
+// journalFormat is the version in the first line of a journal.
 const journalFormat = 1
 
-// A journal is an append-only file of lines "length checksum text". The first line says what the file is and is written
-// together with the file; each later one is one append, so a crash can tear only the last one.
+// Journal is an append-only file of lines "length checksum text". The first line says what the file is and is written
+// together with the file; each later one is one append, so a crash can tear only the last one. The fields are set before
+// the first call; calls follow one another, which the owner sees to.
 //
 // After an error nothing is known of the file's end, and a repeated fsync may lie. So the next append writes a whole new
 // file from memory and renames it.
-type journal struct {
-	fs   FS
-	path string
-	kind string
-	job  string
+type Journal struct {
+	FS   FS
+	Path string
+	Kind string // what is in the lines; a file of another kind is refused
+	Job  string // whose it is
 
-	mu sync.Mutex // serialises writes; held over I/O, because their order is what it guards
-	f  OpenFile   // nil: write a new file before anything else
+	f File // nil: write a new file before anything else
 }
 
 // lineHead is the length of "xxxxxxxx xxxxxxxxxxxxxxxx ".
@@ -37,51 +36,52 @@ func appendLine(b []byte, text string) []byte {
 	return append(b, '\n')
 }
 
-func (j *journal) header() string {
-	return fmt.Sprintf("weirline %s %d %s", j.kind, journalFormat, strconv.QuoteToASCII(j.job))
+func (j *Journal) header() string {
+	return fmt.Sprintf("weirline %s %d %s", j.Kind, journalFormat, strconv.QuoteToASCII(j.Job))
 }
 
-// append adds a durable line. All gives the lines acknowledged before, in case the file must be written anew.
-func (j *journal) append(text string, all func() []string) error {
+// Append adds a durable line. All gives the lines acknowledged before, in case the file must be written anew.
+func (j *Journal) Append(text string, all func() []string) error {
 	if j.f == nil {
-		if err := j.rewrite(append(all(), text)); err != nil {
+		if err := j.Rewrite(append(all(), text)); err != nil {
 			return err
 		}
-		return j.settle()
+		return j.Settle()
 	}
 	_, err := j.f.Write(appendLine(nil, text))
 	if err == nil {
 		err = j.f.Sync()
 	}
 	if err != nil {
-		_ = j.close() // the append's error is the one that counts
+		_ = j.Close() // the append's error is the one that counts
 	}
 	return err
 }
 
-// rewrite puts a file with these lines in the place of the old one. Settle makes it durable; until then, and after an
+// Rewrite puts a file with these lines in the place of the old one. Settle makes it durable; until then, and after an
 // error, appends write the file anew.
-func (j *journal) rewrite(lines []string) error {
-	_ = j.close() // it is replaced, whatever state it is in
+func (j *Journal) Rewrite(lines []string) error {
+	_ = j.Close() // it is replaced, whatever state it is in
 	b := appendLine(nil, j.header())
 	for _, l := range lines {
 		b = appendLine(b, l)
 	}
-	return replace(j.fs, j.path, b)
+	return Replace(j.FS, j.Path, b)
 }
 
-// settle makes a rewrite durable and goes over to appending. A file that can't be opened is written anew next time.
-func (j *journal) settle() error {
-	if err := j.fs.SyncDir(filepath.Dir(j.path)); err != nil {
+// Settle makes a rewrite durable and goes over to appending. A file that can't be opened is written anew next time.
+func (j *Journal) Settle() error {
+	if err := j.FS.SyncDir(filepath.Dir(j.Path)); err != nil {
 		return err
 	}
-	if f, err := j.fs.Append(j.path); err == nil {
+	if f, err := j.FS.Append(j.Path); err == nil {
 		j.f = f
 	}
 	return nil
 }
 
-func (j *journal) close() error {
+// Close closes the file; an append opens it again.
+func (j *Journal) Close() error {
 	f := j.f
 	j.f = nil
 	if f == nil {
@@ -90,25 +90,34 @@ func (j *journal) close() error {
 	return f.Close()
 }
 
-// journalContent is what a file was found to have.
-type journalContent struct {
-	job   string
-	lines []string // whole ones, without the first
-	torn  bool     // the last append was cut off by a crash
+// Content is what a file was found to have.
+type Content struct {
+	Job   string
+	Lines []string // whole ones, without the first
+	Torn  bool     // the last append was cut off by a crash
 }
 
-// parseJournal reads a whole file. With an error that is ErrDamaged the lines that are whole are returned as well.
-func parseJournal(kind string, data []byte) (journalContent, error) {
-	var c journalContent
+// Read reads the file that is there. With an error that is ErrDamaged the lines that are whole are returned as well.
+func (j *Journal) Read() (Content, error) {
+	data, err := ReadFile(j.FS, j.Path)
+	if err != nil {
+		return Content{}, err
+	}
+	return ParseJournal(j.Kind, data)
+}
+
+// ParseJournal is Read for a file's content.
+func ParseJournal(kind string, data []byte) (Content, error) {
+	var c Content
 	var damage error
 	for at := 0; at < len(data); {
 		text, n := parseLine(data[at:])
 		switch {
 		case n > 0:
-			c.lines = append(c.lines, text)
+			c.Lines = append(c.Lines, text)
 			at += n
 		case at > 0 && isTorn(data[at:]):
-			c.torn = true
+			c.Torn = true
 			at = len(data)
 		default:
 			if damage == nil {
@@ -121,15 +130,15 @@ func parseJournal(kind string, data []byte) (journalContent, error) {
 			at += end + 1
 		}
 	}
-	if len(c.lines) == 0 {
+	if len(c.Lines) == 0 {
 		return c, fmt.Errorf("%w: no first line", ErrDamaged)
 	}
-	job, err := parseHeader(kind, c.lines[0])
+	job, err := parseHeader(kind, c.Lines[0])
 	if err != nil {
 		return c, err
 	}
-	c.job = job
-	c.lines = c.lines[1:]
+	c.Job = job
+	c.Lines = c.Lines[1:]
 	return c, damage
 }
 

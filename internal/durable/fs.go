@@ -1,4 +1,4 @@
-package store
+package durable
 
 import (
 	"errors"
@@ -11,13 +11,13 @@ import (
 // ErrLocked is what FS.Lock returns when somebody else holds the lock.
 var ErrLocked = errors.New("file is locked")
 
-// FS is the file system under a Dir. It exists so that tests can fail, tear and forget; sealed to this module. Errors
+// FS is a file system. It exists so that tests can fail, tear and forget. Errors
 // match fs.ErrNotExist, fs.ErrExist and fs.ErrPermission where these apply. Names are paths of the operating system.
 type FS interface {
 	Mkdir(dir string) error                 // one level, mode 0700; an existing directory is fine
-	Open(name string) (OpenFile, error)     // for reading
-	Create(name string) (OpenFile, error)   // for writing, emptied if it exists, mode 0600
-	Append(name string) (OpenFile, error)   // for writing at the end; it must exist
+	Open(name string) (File, error)         // for reading
+	Create(name string) (File, error)       // for writing, emptied if it exists, mode 0600
+	Append(name string) (File, error)       // for writing at the end; it must exist
 	Link(from, to string) error             // a second name for a file where it can, else a copy, not synced; to must not exist
 	Rename(from, to string) error           // in one directory; replaces to in one step
 	Remove(name string) error               // a file, or a directory with all it has; absent is fine
@@ -26,8 +26,8 @@ type FS interface {
 	Lock(name string) (Claim, error)        // ErrLocked if held elsewhere; ends with the process at the latest
 }
 
-// OpenFile is an open file of an FS.
-type OpenFile interface {
+// File is an open file of an FS.
+type File interface {
 	io.ReaderAt
 	io.Writer
 	io.Closer
@@ -41,7 +41,9 @@ type Claim interface {
 	Replace(content []byte) error // sets what others may read; needn't survive a crash
 }
 
-// osFS is the operating system's file system.
+// OS is the operating system's file system.
+var OS FS = osFS{}
+
 type osFS struct{}
 
 func (osFS) Mkdir(dir string) error {
@@ -55,13 +57,13 @@ func (osFS) Mkdir(dir string) error {
 	return err
 }
 
-func (osFS) Open(name string) (OpenFile, error) { return wrapFile(os.Open(name)) }
+func (osFS) Open(name string) (File, error) { return wrapFile(os.Open(name)) }
 
-func (osFS) Create(name string) (OpenFile, error) {
+func (osFS) Create(name string) (File, error) {
 	return wrapFile(os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600))
 }
 
-func (osFS) Append(name string) (OpenFile, error) {
+func (osFS) Append(name string) (File, error) {
 	return wrapFile(os.OpenFile(name, os.O_RDWR|os.O_APPEND, 0o600))
 }
 
@@ -111,7 +113,7 @@ func (osFS) Lock(name string) (Claim, error) {
 
 type osFile struct{ *os.File }
 
-func wrapFile(f *os.File, err error) (OpenFile, error) {
+func wrapFile(f *os.File, err error) (File, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -136,3 +138,41 @@ func (c *osClaim) Replace(content []byte) error {
 }
 
 func (c *osClaim) Close() error { return c.f.Close() }
+
+// TempSuffix is the end of the names of files that are not in their place yet; after a crash they are of no use.
+const TempSuffix = ".tmp"
+
+// ReadFile reads a whole file.
+func ReadFile(fsys FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	n, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, n))
+	return data, errors.Join(err, f.Close())
+}
+
+// WriteTemp writes data to name+TempSuffix and syncs it. The rename is left to the caller.
+func WriteTemp(fsys FS, name string, data []byte) error {
+	f, err := fsys.Create(name + TempSuffix)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// Replace puts data in the place of name. It is durable after the directory is synced, which is left to the caller.
+func Replace(fsys FS, name string, data []byte) error {
+	if err := WriteTemp(fsys, name, data); err != nil {
+		return err
+	}
+	return fsys.Rename(name+TempSuffix, name)
+}

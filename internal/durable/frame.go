@@ -1,10 +1,9 @@
-package store
+package durable
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/fxamacker/cbor/v2"
@@ -14,10 +13,6 @@ import (
 // payload. Numbers are little endian. The frame is the same for ever, so that the version can be trusted before anything
 // else is understood.
 const (
-	magicRecord  = "weirREC\n"
-	magicPointer = "weirPTR\n"
-	magicNumbers = "weirNUM\n"
-
 	frameHead = 8 + 4 + 8
 	frameSize = frameHead + 8
 )
@@ -25,7 +20,7 @@ const (
 // ErrDamaged is the root of all errors about content that isn't what was written.
 var ErrDamaged = errors.New("damaged")
 
-// NewerError says that a file or object was written by a later version.
+// NewerError says that content was written by a later version.
 type NewerError struct{ has, knows uint32 }
 
 func (e *NewerError) Error() string {
@@ -97,7 +92,7 @@ var (
 	}()
 )
 
-// Encode puts v into a frame, for stores in this module; magic has eight bytes. It fails only for values CBOR has no form for.
+// Encode puts v into a frame, as CBOR; magic, of eight bytes, says what kind of file it is. It fails only for values CBOR has no form for.
 func Encode(magic string, version uint32, v any) ([]byte, error) {
 	payload, err := encMode.Marshal(v)
 	if err != nil {
@@ -117,55 +112,3 @@ func Decode(magic string, knows uint32, data []byte, v any) error {
 	}
 	return nil
 }
-
-// EncodeRecord is Encode for the record of an epoch.
-func EncodeRecord(r *Record) ([]byte, error) { return Encode(magicRecord, Format, r) }
-
-// DecodeRecord reads what EncodeRecord made.
-func DecodeRecord(data []byte) (*Record, error) {
-	r := new(Record)
-	if err := Decode(magicRecord, Format, data, r); err != nil {
-		return nil, err
-	}
-	if r.Epoch == 0 || r.Format < 1 || r.Format > Format {
-		return nil, fmt.Errorf("%w: epoch %d, format %d", ErrDamaged, r.Epoch, r.Format)
-	}
-	return r, nil
-}
-
-// readFile reads a whole file.
-func readFile(fsys FS, name string) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	n, err := f.Size()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	data, err := io.ReadAll(io.NewSectionReader(f, 0, n))
-	return data, errors.Join(err, f.Close())
-}
-
-// writeTemp writes data to name+".tmp" and syncs it. The rename is left to the caller.
-func writeTemp(fsys FS, name string, data []byte) error {
-	f, err := fsys.Create(name + tempSuffix)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// replace puts data in the place of name. It is durable after the directory is synced, which is left to the caller.
-func replace(fsys FS, name string, data []byte) error {
-	if err := writeTemp(fsys, name, data); err != nil {
-		return err
-	}
-	return fsys.Rename(name+tempSuffix, name)
-}
-
-const tempSuffix = ".tmp"
