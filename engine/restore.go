@@ -51,7 +51,7 @@ func (r *restorer) ahead(op string, first, last int, restored int64) []int64 {
 			most = max(most, out[g-first])
 		}
 	}
-	if most <= restored {
+	if most <= restored || r.rec.End == store.Drained { // see watermark
 		return nil
 	}
 	return out

@@ -128,10 +128,10 @@ func (c *committer) Commit(ctx context.Context, hs []sink.Handle) error {
 		return err
 	}
 	for i, h := range hs {
-		if h.Epoch < c.last {
+		if h.Epoch < c.last && !c.isDone(h) { // a retry may begin with what is done
 			c.w.wrong("%s: epoch %d is committed after %d", c.name, h.Epoch, c.last)
 		}
-		c.last = h.Epoch
+		c.last = max(c.last, h.Epoch)
 		if err := c.commit(h); err != nil {
 			return err
 		}
@@ -142,6 +142,12 @@ func (c *committer) Commit(ctx context.Context, hs []sink.Handle) error {
 		}
 	}
 	return c.inc.at(ctx, atCommitted)
+}
+
+func (c *committer) isDone(h sink.Handle) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done[h.Token]
 }
 
 func (c *committer) commit(h sink.Handle) error {
