@@ -101,13 +101,9 @@ func (j *job) slotsOf(v *vertex, index int) []sink.Slot {
 
 // commit queues what a complete epoch has prepared. A task reports a handle until it has heard that an epoch carrying it is
 // complete, so the same one may come several times, the last time after it was committed: queued remembers until it no
-// longer comes.
-//
-// An attempt that failed while the record was being published commits nothing: the next one recovers it from the record.
+// longer comes. Of an attempt that failed while the record was being published nothing comes of it: the next one recovers
+// from the record.
 func (a *attempt) commit(e *epochRun) {
-	if a.failed {
-		return
-	}
 	var fresh []sink.Handle
 	reported := map[string]bool{}
 	for _, h := range e.handles {
