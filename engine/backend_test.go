@@ -14,6 +14,7 @@ import (
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/savepoint"
 	"github.com/weirline/weirline/state"
 	"github.com/weirline/weirline/state/pebble"
 )
@@ -156,6 +157,40 @@ func TestDiskTakesOverFromMemory(t *testing.T) {
 		t.Error(err)
 	}
 	checkDiskSums(t, db.Rows(), 120_000)
+}
+
+// A savepoint has the same form whatever the backend: a job goes from memory to disk and back.
+func TestBackendChangesBySavepoint(t *testing.T) {
+	const n = 120_000
+	db, save := enginetest.NewTx[diskSum](), ""
+	disk := pebble.New(pebble.Options{Room: 60_000, BlockCache: 1 << 20, MemTable: 1 << 18})
+	for i, backend := range []state.Backend{nil, disk, nil, disk} {
+		cfg := engine.Config{Dir: t.TempDir(), Parallelism: 1 + (i+1)*2%5, State: backend}
+		if save != "" {
+			cfg.Begin = savepoint.Start{Job: "sums", From: save}.Begin
+		}
+		if i == 3 {
+			must(t, diskSums(cfg, n, db, func() {}).Run(t.Context()))
+			break
+		}
+		var seen atomic.Int64
+		far := make(chan struct{})
+		p := diskSums(cfg, n, db, func() {
+			if seen.Add(1) == n/5 {
+				close(far)
+			}
+		})
+		end := running(t, p)
+		<-far
+		save = filepath.Join(t.TempDir(), "save")
+		_, err := p.StopWithSavepoint(t.Context(), engine.Suspend, save)
+		must(t, err)
+		must(t, end())
+		if files, err := filepath.Glob(filepath.Join(save, "epochs", "*", "*sst*")); err != nil || len(files) > 0 {
+			t.Errorf("savepoint %d has files of the backend: %v, %v", i, files, err)
+		}
+	}
+	checkDiskSums(t, db.Rows(), n)
 }
 
 func TestDamagedBackendFiles(t *testing.T) {

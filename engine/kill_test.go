@@ -23,6 +23,8 @@ import (
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/state"
+	"github.com/weirline/weirline/state/pebble"
 )
 
 const killRecords = 20_000
@@ -91,16 +93,39 @@ func (c suicidalCommitter) Commit(ctx context.Context, hs []sink.Handle) error {
 	return err
 }
 
-// killChild is the child process: numbers into files, exactly once.
+const killKeys = 2000
+
+// rank makes the numbers of a key, in whatever order they come, those below killRecords that belong to it, as long as it
+// counts each of them once.
+type rank struct{ n state.Value[int64] }
+
+func (r *rank) Open(s *engine.Setup[int64]) error {
+	r.n = state.NewValue[int64](s, "n")
+	return nil
+}
+
+func (r *rank) Process(ctx *engine.Ctx[int64], _ int64, out *engine.Out[int64]) error {
+	n := r.n.Ref()
+	out.Emit(ctx.Key() + *n*killKeys)
+	*n++
+	return nil
+}
+
+// killChild is the child process: numbers counted by key, into files, exactly once.
 func killChild(dir, at string, par int, n int64) int {
 	var left atomic.Int64
 	left.Store(n)
-	p := engine.New(engine.Config{
+	cfg := engine.Config{
 		Name: "kill", Dir: filepath.Join(dir, "state"), Parallelism: par, CheckpointEvery: 10 * time.Millisecond,
-	})
+	}
+	if os.Getenv("WEIRLINE_KILL_BACKEND") == "pebble" {
+		cfg.State = pebble.New(pebble.Options{Room: 20_000, BlockCache: 1 << 20, MemTable: 1 << 18})
+	}
+	p := engine.New(cfg)
 	s := engine.From(p, "numbers", gen.Source[int64]{
 		Make: func(seq int64) int64 { return seq }, Count: killRecords, PerSecond: 40_000, Splits: 4,
 	})
+	s = engine.Process(engine.KeyBy(s, func(v int64) int64 { return v % killKeys }), "rank", func() *rank { return &rank{} })
 	engine.ToTx(s, "out", suicidal{files.TxSink[int64]{Dir: filepath.Join(dir, "out")}, at, &left})
 	if err := p.Run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -121,6 +146,15 @@ func TestMain(m *testing.M) {
 // TestKilledAtEachStepOfTheCommit runs a job in child processes that die hard at each step of the protocol, restarts it at
 // another parallelism each time, and counts: every number is in a visible file once.
 func TestKilledAtEachStepOfTheCommit(t *testing.T) {
+	for _, backend := range []string{"memory", "pebble"} {
+		t.Run(backend, func(t *testing.T) {
+			t.Setenv("WEIRLINE_KILL_BACKEND", backend)
+			killAtEachStep(t)
+		})
+	}
+}
+
+func killAtEachStep(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 3))
@@ -137,6 +171,9 @@ func TestKilledAtEachStepOfTheCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkNumbers(t, filepath.Join(dir, "out"))
+	if left, err := filepath.Glob(filepath.Join(dir, "state", "*.work")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
 }
 
 func runKillChild(t *testing.T, dir, at string, par int, n int64) error {

@@ -20,6 +20,9 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/weirline/weirline/state"
+	"github.com/weirline/weirline/state/pebble"
 )
 
 // options are the settings of a run.
@@ -30,6 +33,7 @@ type options struct {
 	checkpoint  time.Duration
 	rate        float64
 	state       string
+	backend     state.Backend // nil: memory
 	announce    bool
 	profile     string
 }
@@ -85,13 +89,14 @@ func parse(args []string) (name string, o options, err error) {
 	if o.records, err = strconv.ParseInt(args[1], 10, 64); err != nil || o.records < 1 {
 		return "", o, fmt.Errorf("%q is not a number of records; %s", args[1], usage)
 	}
-	keys := uint64(0)
+	keys, backend := uint64(0), ""
 	f := flag.NewFlagSet("workloads "+args[0], flag.ContinueOnError)
 	f.Uint64Var(&keys, "keys", 10_000, "number of keys, below 2^32")
 	f.IntVar(&o.parallelism, "parallelism", 2, "tasks per operator")
 	f.DurationVar(&o.checkpoint, "checkpoint", time.Second, "time between checkpoints, 0 = none; w1 has none")
 	f.Float64Var(&o.rate, "rate", 200_000, "records per second of w2lat")
 	f.StringVar(&o.state, "state", "", "new directory for the checkpoints (default a temporary one)")
+	f.StringVar(&backend, "backend", "memory", "where keyed state lives: memory or pebble")
 	f.BoolVar(&o.announce, "announce", false, "say on stderr when the first record has reached the sink")
 	f.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the run")
 	if err := f.Parse(args[2:]); err != nil {
@@ -100,7 +105,13 @@ func parse(args []string) (name string, o options, err error) {
 	if keys < 1 || keys >= 1<<32 || f.NArg() > 0 || o.rate <= 0 {
 		return "", o, errors.New(usage)
 	}
-	o.keys = uint32(keys)
+	switch o.keys = uint32(keys); backend {
+	case "memory":
+	case "pebble":
+		o.backend = pebble.New(pebble.Options{})
+	default:
+		return "", o, fmt.Errorf("-backend %q: use memory or pebble", backend)
+	}
 	if o.checkpoint == 0 {
 		o.checkpoint = -1
 	}

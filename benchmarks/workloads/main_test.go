@@ -14,6 +14,7 @@ func TestRuns(t *testing.T) {
 		"w1 300000",
 		"w2 300000 -keys 1000 -checkpoint 20ms",
 		"w2 300000 -keys 1000 -checkpoint 0 -parallelism 3",
+		"w2 300000 -keys 1000 -checkpoint 20ms -backend pebble",
 		"w3 3000000 -keys 50 -checkpoint 20ms",
 		"q5 1000000 -checkpoint 20ms",
 		"q5 300000 -checkpoint 0 -parallelism 3",
@@ -58,7 +59,7 @@ func TestRecovers(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range []string{"", "w1", "w4 5", "w1 x", "w1 0", "w1 5 -keys 0", "w1 5 more", "w1 5 -rate -1", "w1 5 -nonsense"} {
+	for _, args := range []string{"", "w1", "w4 5", "w1 x", "w1 0", "w1 5 -keys 0", "w1 5 more", "w1 5 -rate -1", "w1 5 -nonsense", "w2 5 -backend tape"} {
 		if _, _, err := parse(strings.Fields(args)); err == nil {
 			t.Errorf("%q is accepted", args)
 		}

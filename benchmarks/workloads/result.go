@@ -18,6 +18,7 @@ type result struct {
 	Records     int64    `json:"records"`
 	Keys        uint32   `json:"keys"`
 	Parallelism int      `json:"parallelism"`
+	Backend     string   `json:"backend"`
 	Seconds     float64  `json:"seconds"`
 	Rate        float64  `json:"records_per_s"`
 	LastHalf    float64  `json:"last_half_per_s"`
@@ -44,7 +45,12 @@ type latency struct {
 
 // measured fills in what the clock and the job tell.
 func measured(o options, w *load.Watch, last time.Time, s engine.Status) result {
-	r := result{Records: o.records, Keys: o.keys, Parallelism: o.parallelism, Memory: peakMemory(), CPU: cpuSeconds()}
+	r := result{
+		Records: o.records, Keys: o.keys, Parallelism: o.parallelism, Backend: "memory", Memory: peakMemory(), CPU: cpuSeconds(),
+	}
+	if o.backend != nil {
+		r.Backend = o.backend.Name()
+	}
 	first, half := w.Times()
 	r.Seconds = last.Sub(first).Seconds()
 	r.Rate = float64(o.records) / r.Seconds

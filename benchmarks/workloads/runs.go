@@ -78,7 +78,7 @@ func throughput[E, T any](
 const firstOutput = "first output"
 
 func config(o options) engine.Config {
-	return engine.Config{Name: "workload", Dir: o.state, Parallelism: o.parallelism, CheckpointEvery: o.checkpoint}
+	return engine.Config{Name: "workload", Dir: o.state, State: o.backend, Parallelism: o.parallelism, CheckpointEvery: o.checkpoint}
 }
 
 var errStopped = errors.New("stopped before the end; there is nothing to report (a state directory must be new)")

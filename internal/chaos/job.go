@@ -14,6 +14,7 @@ import (
 	"github.com/weirline/weirline/engine/cli"
 	"github.com/weirline/weirline/reader"
 	"github.com/weirline/weirline/state"
+	"github.com/weirline/weirline/state/pebble"
 )
 
 const (
@@ -73,7 +74,7 @@ func runJob(args []string) {
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&broker, "kafka", "", "broker")
 			fs.StringVar(&out, "out", "", "directory of the results")
-			fs.StringVar(&backend, "backend", "memory", "where state lives")
+			fs.StringVar(&backend, "backend", "pebble", "where state lives")
 			fs.Float64Var(&rate, "rate", 0, "records a second; 0 = no limit")
 		},
 		Build: func(_ context.Context, e *cli.Env) (*engine.Pipeline, error) {
@@ -87,9 +88,14 @@ func runJob(args []string) {
 	}.Main()
 }
 
-func useBackend(_ *engine.Config, name string) error {
-	if name != "memory" {
-		return fmt.Errorf("-backend %q: use memory", name)
+// useBackend sets where state lives. On disk, the tables hold a part of a million keys only.
+func useBackend(cfg *engine.Config, name string) error {
+	switch name {
+	case "memory":
+	case "pebble":
+		cfg.State = pebble.New(pebble.Options{Room: 16 << 20})
+	default:
+		return fmt.Errorf("-backend %q: use memory or pebble", name)
 	}
 	return nil
 }

@@ -2,7 +2,7 @@
 // counted once:
 //
 //	make chaos MINUTES=5
-//	bin/chaos -minutes 5 -records 10000000 -keys 1000000 -seed 7
+//	bin/chaos -minutes 5 -records 10000000 -keys 1000000 -backend memory -seed 7
 //
 //	kill 1: after 2.3 s, parallelism 1
 //	...
@@ -11,7 +11,7 @@
 // Each record adds its value to its key's sum; every sum goes with its number (1, 2, 3 ... of that key) into files that appear
 // whole, in two phases. A job that lost or repeated anything would leave a key's numbers with a gap or a double, or a wrong
 // sum. The input is held back so that it lasts for about the time given; after that the job runs to its end. The parallelism
-// goes from 1 to 4 in turn.
+// goes from 1 to 4 in turn. State is on disk, in Pebble, with tables that hold a part of it, unless -backend says memory.
 //
 // The exit code is 1 if anything differs. With the same seed the kills come after the same times, not at the same records.
 package main
@@ -62,7 +62,7 @@ func parse() (settings, error) {
 	flag.Int64Var(&s.records, "records", 10_000_000, "records in the topic")
 	flag.Uint64Var(&s.keys, "keys", 1_000_000, "keys")
 	flag.Uint64Var(&s.seed, "seed", uint64(time.Now().UnixNano()), "decides when to kill")
-	flag.StringVar(&s.backend, "backend", "memory", "where state lives: memory")
+	flag.StringVar(&s.backend, "backend", "pebble", "where state lives: pebble or memory")
 	flag.Parse()
 	if s.minutes <= 0 || s.records < 1 || s.keys < 1 || s.keys > 1<<31 || flag.NArg() > 0 {
 		return s, fmt.Errorf("use positive -minutes, -records and -keys, and no other argument")
