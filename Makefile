@@ -77,7 +77,7 @@ chaos: deps ## a job over a real topic is killed for MINUTES (default 5), then i
 	go build -o bin/chaos ./internal/chaos
 	bin/chaos -minutes $(or $(MINUTES),5) $(ARGS)
 
-leaks: ## 1,000 restarts and a slow sink: goroutines, file handles and memory
+leaks: ## 1,000 restarts, a minute of a slow sink: goroutines, file handles and memory
 	@WEIRLINE_SOAK=1 go test -count=1 -v ./internal/leaks | grep -v '^=== '
 
 lint: ## formatting, vet here and for other systems, staticcheck, go.mod

@@ -171,7 +171,7 @@ func (a *attempt) connect() map[*task]map[*link][]*channel {
 					to = to[i : i+1]
 				}
 				for _, t := range to {
-					c := t.in.addChannel(limit, from.in.signal)
+					c := t.in.addChannel(limit, a.job.queueBytes, from.in.signal)
 					c.sender, c.receiver = from.place(), t.place()
 					from.exits = append(from.exits, c)
 					c.aside = v.aside && l.kind == linkBroadcast

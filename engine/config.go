@@ -108,6 +108,15 @@ type Config struct {
 	// QueueBatches bounds each exchange queue, in batches. 0 = 16.
 	QueueBatches int
 
+	// QueueBytes bounds each queue, of exchanges and of sources, in bytes of records with what they point to, estimated from a
+	// few of each batch. Batches are made smaller than BatchSize if records are so large that it matters. 0 = 1 MiB, negative
+	// = none.
+	QueueBytes int64
+
+	// Memory bounds all queues of the job together, in bytes: each gets an equal part, which must be at least 64 KiB. A
+	// Rescale to so many tasks that it isn't leaves 64 KiB to each, and warns. 0 = no bound but QueueBytes.
+	Memory int64
+
 	// CommitWait is how long a stop waits for commits before it lists what is uncommitted and leaves. 0 = 1 min.
 	CommitWait time.Duration
 
@@ -176,6 +185,7 @@ func (c Config) withDefaults() Config {
 	def(&c.BatchSize, 512)
 	def(&c.Linger, 5*time.Millisecond)
 	def(&c.QueueBatches, 16)
+	def(&c.QueueBytes, 1<<20)
 	def(&c.CommitWait, time.Minute)
 	def(&c.Watchdog, time.Minute)
 	def(&c.Poison.Budget, 1000)
@@ -213,6 +223,9 @@ func (c Config) validate() (errs []error) {
 	}
 	if c.BatchSize < 1 || c.QueueBatches < 1 || c.Retain < 1 || c.Uncommitted < 1 || c.MaxConcurrent < 1 {
 		bad("Config: BatchSize, QueueBatches, Retain, Uncommitted and MaxConcurrent must be positive")
+	}
+	if c.Memory < 0 {
+		bad("Config.Memory is %d: use bytes, or 0 for no bound", c.Memory)
 	}
 	if c.Unaligned && (c.AtLeastOnce || c.MaxConcurrent > 1) {
 		bad("Config: Unaligned excludes AtLeastOnce and a MaxConcurrent above 1")

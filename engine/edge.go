@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirline/weirline/internal/sizes"
 	"github.com/weirline/weirline/source"
 	"github.com/weirline/weirline/state"
 )
@@ -45,7 +46,9 @@ type edge[T any] struct {
 	router router[T]
 	parts  []target[T]
 	pool   *pool[T]
-	size   int
+	weigh  sizes.Func[T]
+	most   int // records of a batch
+	size   int // records of a batch now, by the bytes of the last
 	linger time.Duration
 	flow   clock // this task's clock at the edge
 	last   time.Time
@@ -97,7 +100,9 @@ func (e *edge[T]) partial(p *target[T]) *source.Batch[T] {
 // distributed now, which is right: it only says that nothing earlier follows.
 func (e *edge[T]) hand(p *target[T]) {
 	p.sent = e.flow
-	p.ch.put(item{kind: itemBatch, clock: e.flow, payload: p.buf})
+	bytes := e.weigh(p.buf)
+	e.size = p.ch.fit(e.most, len(p.buf.Values), bytes)
+	p.ch.put(item{kind: itemBatch, clock: e.flow, payload: p.buf, bytes: bytes})
 	p.buf = nil
 }
 
@@ -114,7 +119,7 @@ func (e *edge[T]) handAll() {
 func (e *edge[T]) addAll(p *target[T], b *source.Batch[T]) {
 	for lo := 0; lo < len(b.Values); {
 		buf := e.partial(p)
-		hi := min(len(b.Values), lo+e.size-len(buf.Values))
+		hi := max(lo, min(len(b.Values), lo+e.size-len(buf.Values)))
 		buf.Values = append(buf.Values, b.Values[lo:hi]...)
 		if e.timed {
 			buf.Times = append(buf.Times, b.Times[lo:hi]...)
@@ -178,7 +183,7 @@ func (e *edge[T]) replay(payload any, to int) error {
 	b := payload.(*source.Batch[T])
 	if to >= 0 {
 		to = min(to, len(e.parts)-1) // a forward exchange has one
-		e.parts[to].ch.put(item{kind: itemBatch, clock: e.flow, payload: b})
+		e.parts[to].ch.put(item{kind: itemBatch, clock: e.flow, payload: b, bytes: e.weigh(b)})
 		return nil
 	}
 	err := e.push(b)
@@ -236,7 +241,7 @@ func (r *keyRouter[K, T]) route(e *edge[T], b *source.Batch[T]) error {
 		}
 	}
 	r.hs = r.hash.HashAll(r.ks, r.hs)
-	vs, hs, owner, parts, size := b.Values, r.hs, r.owner, e.parts, e.size
+	vs, hs, owner, parts := b.Values, r.hs, r.owner, e.parts
 	hs = hs[:len(vs)]
 	for i := range vs {
 		p := &parts[owner[state.Group(hs[i], len(owner))]]
@@ -248,7 +253,7 @@ func (r *keyRouter[K, T]) route(e *edge[T], b *source.Batch[T]) error {
 		if e.timed {
 			buf.Times = append(buf.Times, b.Times[i])
 		}
-		if len(buf.Values) >= size {
+		if len(buf.Values) >= e.size {
 			e.hand(p)
 		}
 	}

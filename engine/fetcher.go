@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirline/weirline/internal/sizes"
 	"github.com/weirline/weirline/source"
 )
 
@@ -15,7 +16,9 @@ import (
 type fetcher[T any, S source.Split] struct {
 	r     source.Reader[T, S]
 	ch    *channel
-	limit int
+	limit int // records of a read
+	size  int // records of the next one, by the bytes of the last
+	weigh sizes.Func[T]
 	free  sync.Pool
 
 	mu     sync.Mutex
@@ -34,7 +37,7 @@ type fetched[T any, S source.Split] struct {
 }
 
 func newFetcher[T any, S source.Split](r source.Reader[T, S], limit int) *fetcher[T, S] {
-	return &fetcher[T, S]{r: r, limit: limit, kick: make(chan struct{}, 1), cancel: func() {}}
+	return &fetcher[T, S]{r: r, limit: limit, size: limit, weigh: sizes.Of[T](), kick: make(chan struct{}, 1), cancel: func() {}}
 }
 
 // tell queues a command and wakes the goroutine. From any goroutine.
@@ -140,9 +143,9 @@ func (f *fetcher[T, S]) read(ctx context.Context) bool {
 	x, ok := f.free.Get().(*fetched[T, S])
 	if !ok {
 		x = &fetched[T, S]{}
-		x.batch.Limit(f.limit)
 		x.batch.Values = make([]T, 0, min(f.limit, 4096))
 	}
+	x.batch.Limit(f.size)
 	x.next, x.err = f.r.Read(ctx, &x.batch)
 	x.dead = false
 	// Only io.EOF itself ends a split: an error that wraps it is a connection or a file that broke off.
@@ -159,7 +162,11 @@ func (f *fetcher[T, S]) read(ctx context.Context) bool {
 }
 
 func (f *fetcher[T, S]) deliver(x *fetched[T, S]) {
-	f.ch.put(item{kind: itemBatch, payload: x})
+	bytes := f.weigh(&x.batch)
+	if n := len(x.batch.Values); n > 0 {
+		f.size = f.ch.fit(f.limit, n, bytes)
+	}
+	f.ch.put(item{kind: itemBatch, payload: x, bytes: bytes})
 }
 
 // recycle takes back what the task is done with.

@@ -24,6 +24,7 @@ type item struct {
 	clock   clock // state of the sender's clock after this item
 	epoch   uint64
 	payload any // *source.Batch[T], or what a fetcher delivers
+	bytes   int64
 }
 
 // channel is the bounded queue from one sender (a task or a fetch goroutine) to one task. put never fails: the sender
@@ -33,7 +34,9 @@ type channel struct {
 	link    *link // of an exchange
 	from    int   // index of the sender
 	limit   int32
+	most    int64        // bytes
 	queued  atomic.Int32 // length of q, readable without the lock
+	bytes   atomic.Int64 // of what is in q
 	starved atomic.Bool  // the sender waits for room
 	aside   bool         // its batches are for task.aside, and its clock holds nobody back
 	wake    func()       // wakes the sender; nil = it never waits
@@ -48,19 +51,22 @@ type channel struct {
 // hasRoom says whether the sender may begin work; if not, the sender is woken once the queue is half empty: a sender that
 // is woken for each free place sleeps and wakes for each batch.
 func (c *channel) hasRoom() bool {
-	if c.queued.Load() < c.limit {
+	if !c.full() {
 		return true
 	}
 	c.starved.Store(true)
 	// The receiver may have taken items between the two lines above; then it saw starved unset.
-	return c.queued.Load() < c.limit
+	return !c.full()
 }
+
+func (c *channel) full() bool { return c.queued.Load() >= c.limit || c.bytes.Load() >= c.most }
 
 func (c *channel) put(it item) {
 	in := c.to
 	in.mu.Lock()
 	c.q.Push(it)
 	c.queued.Add(1)
+	c.bytes.Add(it.bytes)
 	in.mu.Unlock()
 	in.signal()
 }
@@ -85,9 +91,9 @@ type inbox struct {
 
 func newInbox() *inbox { return &inbox{ready: make(chan struct{}, 1)} }
 
-// addChannel makes a channel into the inbox; only before the task runs.
-func (in *inbox) addChannel(limit int, wake func()) *channel {
-	c := &channel{to: in, limit: int32(limit), wake: wake}
+// addChannel makes a channel into the inbox, of so many batches and bytes; only before the task runs.
+func (in *inbox) addChannel(limit int, most int64, wake func()) *channel {
+	c := &channel{to: in, limit: int32(limit), most: most, wake: wake}
 	in.chans = append(in.chans, c)
 	return c
 }
@@ -137,9 +143,9 @@ func (in *inbox) take() (it item, from int, ok bool) {
 			continue
 		}
 		it = c.q.Pop()
-		left := c.queued.Add(-1)
+		left, bytes := c.queued.Add(-1), c.bytes.Add(-it.bytes)
 		in.mu.Unlock()
-		if left <= c.limit/2 && c.starved.Load() && c.starved.CompareAndSwap(true, false) {
+		if left <= c.limit/2 && bytes <= c.most/2 && c.starved.Load() && c.starved.CompareAndSwap(true, false) {
 			c.wake()
 		}
 		return it, i, true

@@ -170,6 +170,10 @@ func (p *Pipeline) Check() error {
 	if p.cfg.Unaligned {
 		errs = append(errs, p.checkFlights()...)
 	}
+	p.plan()
+	if _, err := p.queueBytes(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 

@@ -29,6 +29,8 @@ type job struct {
 	ended   chan struct{} // closed when Run is about to return
 	work    *statefiles.Work
 
+	queueBytes int64 // bound of each queue
+
 	statusMu sync.Mutex
 	saves    []*savepoint // asked for and not done
 	scaling  *rescaling   // nil = none
@@ -132,7 +134,11 @@ func (j *job) live(ctx context.Context) (*coord, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := newCoord(j, j.p.regions(j.p.plan()))
+	heads := j.p.plan()
+	if j.queueBytes, err = j.p.queueBytes(); err != nil {
+		j.log.Warn("queues may take more memory than they should", "error", err) // Run has checked the parallelism it began with
+	}
+	c := newCoord(j, j.p.regions(heads))
 	j.logStart(rec)
 	j.setCoord(c)
 	return c, c.run(ctx, rec)

@@ -109,7 +109,7 @@ func (a *taskActor) start(channels int) {
 		inClock: clock{at: minTime}, log: j.log, poisoners: map[*vertex]*poisoner{},
 	}
 	for range channels {
-		a.t.in.addChannel(100, func() {})
+		a.t.in.addChannel(100, 1<<20, func() {})
 		a.t.chans = append(a.t.chans, clock{at: minTime})
 	}
 	a.t.head = listen{a}

@@ -69,12 +69,17 @@ func newSourceRun[T any, S source.Split](t *task, v *vertex, r source.Reader[T, 
 	}
 	s.pauser, _ = source.As[source.Pauser](r)
 	s.acker, _ = source.As[source.Acker[S]](r)
-	s.fetch.ch = t.in.addChannel(sourceQueue, s.fetch.wake)
+	if t.job.cfg.Memory > 0 {
+		s.fetch.size = min(s.fetch.limit, firstRead)
+	}
+	s.fetch.ch = t.in.addChannel(sourceQueue, t.job.queueBytes, s.fetch.wake)
 	return s
 }
 
-// sourceQueue is how many read batches may wait for the task.
-const sourceQueue = 4
+const (
+	sourceQueue = 4  // read batches that may wait for the task
+	firstRead   = 64 // records of a task's first read, if memory counts: their size isn't known yet
+)
 
 func (s *sourceRun[T, S]) start(ctx context.Context) { s.t.att.loops.Go(func() { s.fetch.run(ctx) }) }
 

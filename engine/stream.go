@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/internal/flight"
+	"github.com/weirline/weirline/internal/sizes"
 	"github.com/weirline/weirline/source"
 )
 
@@ -43,8 +44,9 @@ func connectPlain[T any](b *builder, _ *vertex, chans []*channel) (any, output, 
 func newEdge[T any](t *task, r router[T], chans []*channel) *edge[T] {
 	e := &edge[T]{
 		router: r, parts: make([]target[T], len(chans)), pool: poolFor[T](t.job), flow: clock{at: minTime},
-		size: batchOf[T](t.job.cfg.BatchSize), linger: t.job.cfg.Linger,
+		weigh: sizes.Of[T](), most: batchOf[T](t.job.cfg.BatchSize), linger: t.job.cfg.Linger,
 	}
+	e.size = e.most
 	for i, c := range chans {
 		e.parts[i].ch, e.parts[i].sent = c, e.flow
 	}

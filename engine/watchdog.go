@@ -74,7 +74,7 @@ func (t *task) slowSink() string {
 // full names the tasks that have no room for more of this one.
 func (t *task) full() (names []string) {
 	for _, c := range t.exits {
-		if c.queued.Load() >= c.limit {
+		if c.full() {
 			names = append(names, c.receiver)
 		}
 	}

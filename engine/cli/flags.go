@@ -24,6 +24,7 @@ type options struct {
 	backlog      time.Duration
 	timeout      time.Duration
 	atOnce       int
+	memory       int64
 	retain       int
 	dropAtEnd    bool
 	addr         string
@@ -63,6 +64,7 @@ func (o *options) declare(fs *flag.FlagSet, a App) {
 	fs.IntVar(&o.atOnce, "checkpoints-at-once", 0, "`number` of checkpoints under way at once; 0 = 1")
 	fs.IntVar(&o.retain, "retain", 0, "`number` of complete checkpoints that are kept; 0 = 3")
 	fs.BoolVar(&o.dropAtEnd, "drop-at-end", false, "delete all checkpoints when the job has finished or was drained")
+	fs.Int64Var(&o.memory, "memory", 0, "`MiB` that all queues together may hold; 0 = 1 MiB each")
 	fs.StringVar(&o.addr, "addr", a.Addr, "`address` of HTTP (probes, metrics); without a host 127.0.0.1, empty = no HTTP")
 	fs.TextVar(&o.logLevel, "log-level", slog.LevelInfo, "`level`: debug, info, warn, error")
 	choice(fs, &o.logFormat, "log-format", "text", "`format` of the log: text, json", "text", "json")
@@ -112,6 +114,8 @@ func (o *options) validate() error {
 	case o.timeout < 0 || o.atOnce < 0 || o.retain < 0:
 		return fault.New(fault.Usage, "flags -checkpoint-timeout, -checkpoints-at-once and -retain are %v, %d and %d", o.timeout, o.atOnce, o.retain).
 			WithFix("give times and numbers above 0, or 0 for the default")
+	case o.memory < 0 || o.memory > 1<<40:
+		return fault.New(fault.Usage, "flag -memory is %d", o.memory).WithFix("give a number of MiB, or 0 for no bound of all queues together")
 	case o.unaligned != 0 && o.mode != "unaligned":
 		return fault.New(fault.Usage, "flag -unaligned-after is given, and -checkpoint-mode is %s", o.mode).WithFix("give -checkpoint-mode=unaligned as well")
 	case o.checkpoint == 0:

@@ -92,7 +92,7 @@ func (c *command) makeEnv(fs *flag.FlagSet) {
 			Name: c.app.Name, Dir: c.opts.state, Parallelism: c.opts.parallelism, CheckpointEvery: c.opts.checkpoint,
 			AtLeastOnce: c.opts.mode == "at-least-once", Unaligned: c.opts.mode == "unaligned", UnalignedAfter: c.opts.unaligned,
 			BacklogEvery: c.opts.backlog, CheckpointTimeout: c.opts.timeout,
-			MaxConcurrent: c.opts.atOnce, Retain: c.opts.retain, DropAtEnd: c.opts.dropAtEnd,
+			MaxConcurrent: c.opts.atOnce, Retain: c.opts.retain, DropAtEnd: c.opts.dropAtEnd, Memory: c.opts.memory << 20,
 			Fallback: c.opts.fallback, AllowDropped: c.opts.allowDropped, Log: c.log,
 		},
 		Flags: fs, Log: c.log, Out: c.pr.out,
