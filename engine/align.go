@@ -28,17 +28,7 @@ func (p *Pipeline) timed(v *vertex, w Watermarks) {
 	if w.Idle <= 0 && w.Align == "" {
 		return
 	}
-	var roots []*vertex
-	var walk func(v *vertex)
-	walk = func(v *vertex) {
-		if v.source != nil {
-			roots = append(roots, v)
-		}
-		for _, l := range v.inputs {
-			walk(l.from)
-		}
-	}
-	walk(v)
+	roots := p.sourcesOf(v)
 	for _, r := range roots {
 		r.source.ticks = true
 	}

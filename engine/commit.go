@@ -214,9 +214,7 @@ func (l *commitLoop) retry(ctx context.Context, op string, f func() error) error
 		if d, ok := sink.RetryDelay(err); ok {
 			wait = d
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !sleep(ctx, wait) {
 			return ctx.Err()
 		}
 		delay = min(2*delay, 10*time.Second)

@@ -426,10 +426,7 @@ func (s *sourceCoord) retried(ctx context.Context, f func() (discovered, error))
 			return d, err
 		}
 		s.att.job.log.Warn("discover splits", "operator", s.v.name, "error", err, "retry_in", delay)
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-		}
+		sleep(ctx, delay)
 		delay *= 2
 	}
 }

@@ -19,7 +19,6 @@ type epochRun struct {
 	id         uint64
 	end        store.End
 	began      time.Time
-	taken      time.Time
 	waiting    map[*task]bool
 	rec        *store.Record
 	acked      map[string][]store.Split
@@ -36,26 +35,12 @@ type epochRun struct {
 	records    map[*attempt]int64
 }
 
-// epochStats is what Status tells about epochs.
-type epochStats struct {
-	completed, failed int64
-	lastEpoch         uint64
-	lastEnd           time.Time
-	lastDuration      time.Duration
-	lastPause         time.Duration
-	lastBytes         int64
-	durations         []time.Duration
-	longestPause      time.Duration
-	unaligned         int64
-	lastInFlight      int64
-	lastAlignment     time.Duration
-}
-
 // maybeEpoch begins an epoch if one is due: the last one of a stop or an end, one that was requested, or a periodic one.
 func (c *coord) maybeEpoch(now time.Time) error {
 	if c.job.store == nil {
 		c.requested = false
-		return c.resumeSwitches(0)
+		c.resumeSwitches(0)
+		return nil
 	}
 	c.forget()
 	if c.stopping != store.Running && !c.ended && c.lastFailure != nil && now.Sub(c.stopAt) > c.job.cfg.CommitWait {
@@ -115,7 +100,7 @@ func (c *coord) beginEpoch(end store.End, save *savepoint, now time.Time) error 
 		return c.noEpoch(err, save, now)
 	}
 	e := &epochRun{
-		id: id, end: end, began: now, taken: now.UTC(), waiting: map[*task]bool{}, acked: map[string][]store.Split{},
+		id: id, end: end, began: now, waiting: map[*task]bool{}, acked: map[string][]store.Split{},
 		rec: &store.Record{
 			Format: store.Format, Job: j.cfg.Name, Epoch: id, Taken: now.UTC(), KeyGroups: j.cfg.KeyGroups, End: end,
 			Sources: map[string]store.Source{}, Operators: map[string]store.Operator{}, Origin: j.origin, Prefix: j.prefix,
@@ -315,9 +300,7 @@ func (c *coord) published(p published) error {
 	if e.end != store.Running {
 		c.ended, c.outcome = true, e.end
 	}
-	if err := c.resumeSwitches(e.id); err != nil {
-		return err
-	}
+	c.resumeSwitches(e.id)
 	return c.closeNext()
 }
 
@@ -327,29 +310,28 @@ func (c *coord) note(e *epochRun, now time.Time) {
 	j.statusMu.Lock()
 	defer j.statusMu.Unlock()
 	s := &j.epochs
-	s.completed++
-	s.lastEpoch, s.lastEnd, s.lastDuration = e.id, now, now.Sub(e.began)
-	s.lastPause, s.lastBytes = e.pause, e.bytes
-	s.longestPause = max(s.longestPause, e.pause)
-	s.lastInFlight, s.lastAlignment = e.inFlight, e.aligned
+	s.Completed++
+	s.Last, s.LastAt, s.LastDuration = e.id, now, now.Sub(e.began)
+	s.LastPause, s.LastBytes = e.pause, e.bytes
+	s.LongestPause = max(s.LongestPause, e.pause)
+	s.LastInFlight, s.LastAlignment = e.inFlight, e.aligned
 	if e.overtook {
-		s.unaligned++
+		s.Unaligned++
 	}
-	if s.durations = append(s.durations, s.lastDuration); len(s.durations) > 1024 {
-		s.durations = s.durations[512:]
+	if s.Durations = append(s.Durations, s.LastDuration); len(s.Durations) > 1024 {
+		s.Durations = s.Durations[512:]
 	}
-	j.log.Debug("epoch complete", "epoch", e.id, "duration", s.lastDuration, "pause", e.pause, "bytes", e.bytes)
+	j.log.Debug("epoch complete", "epoch", e.id, "duration", s.LastDuration, "pause", e.pause, "bytes", e.bytes)
 }
 
 // resumeSwitches lets sources go on whose change of stage is durable now.
-func (c *coord) resumeSwitches(epoch uint64) error {
+func (c *coord) resumeSwitches(epoch uint64) {
 	for _, s := range c.sources {
 		if s.derived && (c.job.store == nil || s.carried != 0 && s.carried <= epoch) {
 			s.switching, s.derived, s.carried = false, false, 0
 			s.resume <- struct{}{}
 		}
 	}
-	return nil
 }
 
 // failEpoch gives up an epoch. Others that are under way go on.
@@ -397,7 +379,7 @@ func (c *coord) countFailure(cause error, epoch uint64) error {
 	c.failures++
 	c.lastFailure = cause
 	j.statusMu.Lock()
-	j.epochs.failed++
+	j.epochs.Failed++
 	j.statusMu.Unlock()
 	if c.failures == 1 {
 		j.log.Warn("checkpoint failed; the job goes on and retries", "epoch", epoch, "error", cause,

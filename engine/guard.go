@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/weirline/weirline/internal/fault"
@@ -61,7 +60,7 @@ func (t *task) recovered(r any) error {
 	if err, ok := r.(*fault.Error); ok {
 		return err.At("operator " + t.doing()) // a disk behind keyed state failed
 	}
-	return fault.New(fault.UserPanic, "%s", fmt.Sprintf("panic: %v\n%s", r, debug.Stack())).At("operator " + t.doing())
+	return panicError("operator "+t.doing(), r)
 }
 
 // place is what the task is called in messages.

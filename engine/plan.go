@@ -88,7 +88,10 @@ func planLink(l *link) PlanLink {
 // guarantee works out the promise of one sink. Positions of sources belong to the engine, so every source is replayable;
 // what is left to decide is whether they are stored, and what the destination does with a replay.
 func (p *Pipeline) guarantee(v *vertex) PlanGuarantee {
-	g := PlanGuarantee{Sink: v.name, Sources: p.sourcesOf(v)}
+	g := PlanGuarantee{Sink: v.name, Sources: []string{}}
+	for _, s := range p.sourcesOf(v) {
+		g.Sources = append(g.Sources, s.name)
+	}
 	switch {
 	case !p.stored():
 		g.Promise, g.Why = PromiseNone, "without a state directory each run begins anew"
@@ -105,7 +108,7 @@ func (p *Pipeline) guarantee(v *vertex) PlanGuarantee {
 }
 
 // sourcesOf lists the sources a vertex gets records from, in the order of building.
-func (p *Pipeline) sourcesOf(v *vertex) []string {
+func (p *Pipeline) sourcesOf(v *vertex) (out []*vertex) {
 	seen := map[*vertex]bool{}
 	var visit func(v *vertex)
 	visit = func(v *vertex) {
@@ -118,10 +121,9 @@ func (p *Pipeline) sourcesOf(v *vertex) []string {
 		}
 	}
 	visit(v)
-	out := []string{}
 	for _, u := range p.vertices {
 		if seen[u] && u.source != nil {
-			out = append(out, u.name)
+			out = append(out, u)
 		}
 	}
 	return out

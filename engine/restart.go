@@ -54,7 +54,7 @@ func (c *coord) verdict(r *region, cause error) (time.Duration, error) {
 	if j.store == nil || c.stopping == store.Suspended || j.cfg.Restart.Attempts < 0 || isFinal(cause) {
 		return 0, cause
 	}
-	pause, ok := r.budget.next(j.cfg.Restart, now, j.epochs.completed)
+	pause, ok := r.budget.next(j.cfg.Restart, now, j.epochs.Completed)
 	if !ok {
 		return 0, fault.Wrap(fault.GaveUp, cause, "gave up on region %s after %d restarts %s%s",
 			r.name, j.cfg.Restart.Attempts, j.cfg.Restart.span(), j.history(r))

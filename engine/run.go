@@ -38,7 +38,7 @@ type job struct {
 	scaled   time.Duration // the last one took
 	coord    *coord
 	stopWith store.End // asked before the coordinator was there
-	epochs   epochStats
+	epochs   EpochStatus
 	failures []*Failure
 	began    time.Time
 	phase    string
@@ -271,7 +271,7 @@ func (j *job) setCoord(c *coord) {
 func (j *job) lastEpoch() uint64 {
 	j.statusMu.Lock()
 	defer j.statusMu.Unlock()
-	return j.epochs.lastEpoch
+	return j.epochs.Last
 }
 
 func endName(e store.End) string {

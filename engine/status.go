@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,20 +131,15 @@ func (p *Pipeline) Status() Status {
 	}
 	j.statusMu.Lock()
 	defer j.statusMu.Unlock()
-	e := j.epochs
 	s := Status{
 		Job: j.cfg.Name, Phase: j.phase, Began: j.began, Parallelism: j.cfg.Parallelism,
 		Rescales: j.scales, RescaleTook: j.scaled,
 		Outcome: j.outcome, Stored: j.store != nil, Uncommitted: int(j.left.Load()),
-		Epochs: EpochStatus{
-			Completed: e.completed, Failed: e.failed, Last: e.lastEpoch, LastAt: e.lastEnd, LastDuration: e.lastDuration,
-			LastPause: e.lastPause, LongestPause: e.longestPause, LastBytes: e.lastBytes,
-			Unaligned: e.unaligned, LastInFlight: e.lastInFlight, LastAlignment: e.lastAlignment,
-			Durations: append([]time.Duration(nil), e.durations...),
-		},
+		Epochs:     j.epochs,
 		Alignment:  j.p.alignStatus(),
 		Connectors: j.connectors(),
 	}
+	s.Epochs.Durations = slices.Clone(s.Epochs.Durations)
 	for _, f := range j.failures {
 		s.Failures, s.LastError = append(s.Failures, *f), f.Error
 	}

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"fmt"
 	"math"
 	"os"
 	"reflect"
@@ -64,6 +63,6 @@ func TestFormat1(t *testing.T) {
 		names = append(names, b.File)
 	}
 	if !slices.Equal(names, []string{keyed.File, "", "f", ""}) {
-		t.Error(fmt.Sprintf("blobs %q", names))
+		t.Errorf("blobs %q", names)
 	}
 }
