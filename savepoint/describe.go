@@ -11,6 +11,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/fault"
 )
 
 // Description is a checkpoint for people, and for tools as JSON. Names are in order.
@@ -53,8 +54,10 @@ type Operator struct {
 	Keyed       int64      `json:"keyed_bytes"`
 	Writer      int64      `json:"writer_bytes,omitempty"` // what a sink's writer had not sent
 	Lists       []string   `json:"lists,omitempty"`
+	States      []State    `json:"states,omitempty"`  // only if DescribeStates was called
 	Backend     string     `json:"backend,omitempty"` // which alone can read Files
 	Files       []File     `json:"files,omitempty"`
+	Note        string     `json:"note,omitempty"` // on what can't be shown
 }
 
 // File is a file of a state backend.
@@ -94,6 +97,18 @@ func Describe(rec *store.Record) Description {
 		d.InFlight += f.Blob.Size
 	}
 	return d
+}
+
+// DescribeStates adds what the operators' states are, from rec, of which d is the description: that reads the index of each file of
+// state. Errors name the operator; those before it are described.
+func (d *Description) DescribeStates(from store.Store, rec *store.Record) (err error) {
+	for i := range d.Operators {
+		op := &d.Operators[i]
+		if op.States, err = States(from, rec.Operators[op.Name]); err != nil {
+			return fault.At(err, "operator "+op.Name)
+		}
+	}
+	return nil
 }
 
 // EndName is the word for an end.
@@ -138,6 +153,7 @@ func describeOperator(name string, op store.Operator) Operator {
 		}
 		if len(t.Files) > 0 {
 			out.Backend = t.Backend
+			out.Note = "the entries in these files aren't counted: the backend " + t.Backend + " alone can read them; a savepoint has them in a form that can be shown"
 		}
 		for _, f := range t.Files {
 			out.Files = append(out.Files, File{t.Index, f.Name, f.Blob.Size})

@@ -26,12 +26,14 @@ type State struct {
 // Entry is one entry of a state: of a key, or an item of an operator list.
 type Entry struct {
 	Operator string `json:"operator"`
+	Task     int    `json:"task"` // which stored it
 	State    string `json:"state"`
-	Task     *int   `json:"task,omitempty"` // of lists, which belong to no key
+	Group    *int   `json:"group,omitempty"` // nil for lists, which belong to no key
 	state.Entry
+	everywhere bool // of a broadcast map, which each task stores
 }
 
-// States describes the states of an operator, without reading the entries.
+// States describes the states of an operator by name, without reading the entries. Those in the files of a backend aren't counted.
 func States(from store.Store, op store.Operator) ([]State, error) {
 	found := map[string]*State{}
 	add := func(s State) {
@@ -83,17 +85,15 @@ func inspect(from store.Store, t store.Task, f func(*state.Inspection) error) er
 	return f(in)
 }
 
-// Entries are all entries of all states, by operator, task and state. Operators whose state is in the files of a backend yield
-// an error and are passed over: a savepoint has their state in a form that can be read. After any other error there is
-// nothing more.
+// Entries are all entries of all states, by operator, task and state. A task with state in the files of a backend yields an error
+// of code OtherBackend, with Operator and Task, and then what it has beside them: a savepoint has all of it in a form that can be
+// read. After any other error there is nothing more.
 func Entries(from store.Store, rec *store.Record) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for _, op := range slices.Sorted(maps.Keys(rec.Operators)) {
 			for _, t := range rec.Operators[op].Tasks {
 				if len(t.Files) > 0 {
-					err := fault.New(fault.BadState, "the state of operator %s task %d is in %d files of the backend %s", op, t.Index, len(t.Files), t.Backend).
-						WithFix("take a savepoint, and look at that")
-					if !yield(Entry{Operator: op}, err) {
+					if !yield(Entry{Operator: op, Task: t.Index}, native(op, t)) {
 						return
 					}
 				}
@@ -109,6 +109,16 @@ func Entries(from store.Store, rec *store.Record) iter.Seq2[Entry, error] {
 	}
 }
 
+// native says that a task's state can't be read here.
+func native(op string, t store.Task) error {
+	var size int64
+	for _, f := range t.Files {
+		size += f.Blob.Size
+	}
+	return fault.New(fault.OtherBackend, "operator %s, task %d: the entries are in %d files of the backend %s, %d bytes, which it alone can read",
+		op, t.Index, len(t.Files), t.Backend, size).WithFix("take a savepoint, and look at that: it has the entries of any backend")
+}
+
 func taskEntries(from store.Store, op string, t store.Task, yield func(Entry, error) bool) (more bool, err error) {
 	more = true
 	err = inspect(from, t, func(f *state.Inspection) error {
@@ -117,7 +127,7 @@ func taskEntries(from store.Store, op string, t store.Task, yield func(Entry, er
 				if err != nil {
 					return err
 				}
-				if more = yield(Entry{Operator: op, State: s.Name, Entry: e}, nil); !more {
+				if more = yield(Entry{Operator: op, Task: t.Index, State: s.Name, Group: &e.Group, Entry: e}, nil); !more {
 					return nil
 				}
 			}
@@ -136,7 +146,7 @@ func taskEntries(from store.Store, op string, t store.Task, yield func(Entry, er
 			if err != nil {
 				return false, err
 			}
-			if !yield(Entry{Operator: op, State: name, Task: &t.Index, Entry: e}, nil) {
+			if !yield(Entry{Operator: op, Task: t.Index, State: name, Entry: e, everywhere: l.Kind == "broadcast"}, nil) {
 				return false, nil
 			}
 		}
@@ -210,7 +220,7 @@ func collect(from store.Store, rec *store.Record) (map[stateName]map[string]json
 		if value == nil {
 			value = json.RawMessage("null")
 		}
-		for i := 1; e.Task != nil && all[n][key] != nil; i++ { // an item that is there more than once
+		for i := 1; e.Group == nil && !e.everywhere && all[n][key] != nil; i++ { // an item that is there more than once
 			key = fmt.Sprintf("%s #%d", keyOf(e), i+1)
 		}
 		all[n][key] = value

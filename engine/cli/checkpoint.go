@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -14,8 +15,24 @@ import (
 )
 
 // looks are the second words of the command checkpoint.
-var looks = map[string]func(c *command, st store.Store, args []string) error{
-	"ls": (*command).list, "show": (*command).show, "verify": (*command).verify,
+var looks = []verb{
+	{name: "checkpoint ls", do: inStore((*command).list)},
+	{name: "checkpoint show", args: "[EPOCH]", most: 1, do: inStore((*command).show)},
+	{name: "checkpoint verify", args: "[EPOCH]", most: 1, do: inStore((*command).verify)},
+	{name: "checkpoint diff", args: "EPOCH|PATH EPOCH|PATH [-entries]", least: 2, most: 2, do: (*command).diff},
+	{name: "checkpoint export", args: "EPOCH|PATH [-operator NAME] [-state-name NAME]", least: 1, most: 1, do: (*command).export},
+}
+
+// inStore opens what is to be looked at for f.
+func inStore(f func(c *command, st store.Store, args []string) error) func(c *command, ctx context.Context, args []string) error {
+	return func(c *command, ctx context.Context, args []string) error {
+		st, err := c.stored(ctx)
+		if err != nil {
+			return err
+		}
+		defer st.Close()
+		return f(c, st, args)
+	}
 }
 
 // checkpoint takes one, or looks at what is stored.
@@ -27,16 +44,15 @@ func (c *command) checkpoint(ctx context.Context, args []string) error {
 		}
 		return c.say("checkpoint %d is complete", a.Epoch)
 	}
-	look, ok := looks[args[0]]
-	if !ok {
-		return fault.New(fault.Usage, "there is no command %q", "checkpoint "+args[0]).WithFix("use one of ls, show, verify; see -help")
+	for _, v := range looks {
+		if v.name == "checkpoint "+args[0] {
+			if err := v.check(args[1:]); err != nil {
+				return err
+			}
+			return v.do(c, ctx, args[1:])
+		}
 	}
-	st, err := c.stored(ctx)
-	if err != nil {
-		return err
-	}
-	defer st.Close()
-	return look(c, st, args[1:])
+	return fault.New(fault.Usage, "there is no command %q", "checkpoint "+args[0]).WithFix("use one of ls, show, verify, diff, export; see -help")
 }
 
 // stored opens what is to be looked at. A job that runs beside us may replace its checkpoints while we open them.
@@ -120,11 +136,13 @@ func (c *command) show(st store.Store, args []string) error {
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(savepoint.Describe(rec), "", "  ")
-	if err != nil {
-		return err
+	d := savepoint.Describe(rec)
+	damage := d.DescribeStates(st, rec)
+	b, err := json.MarshalIndent(d, "", "  ")
+	if err == nil {
+		err = c.say("%s", b)
 	}
-	return c.say("%s", b)
+	return errors.Join(err, damage)
 }
 
 // verify checks one checkpoint, or all.

@@ -23,6 +23,8 @@ import (
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/state"
+	"github.com/weirline/weirline/state/pebble"
 )
 
 const childVar = "WEIRLINE_CLI_TEST_CHILD"
@@ -41,6 +43,7 @@ func childApp() App {
 		count      int64
 		rate       float64
 		out, fault string
+		keep       string
 		key        *Secret
 	)
 	return App{
@@ -50,6 +53,7 @@ func childApp() App {
 			fs.Float64Var(&rate, "rate", 0, "numbers a second")
 			fs.StringVar(&out, "out", "", "`file` to append to")
 			fs.StringVar(&fault, "misbehave", "", "hang, leak, build, panic or misname")
+			fs.StringVar(&keep, "keep", "", "count numbers by their last digit, in `backend` memory or pebble")
 			key = SecretFlag(fs, "api-key", "key of the interface")
 		},
 		Build: func(_ context.Context, e *Env) (*engine.Pipeline, error) {
@@ -64,8 +68,14 @@ func childApp() App {
 			case "misname":
 				e.Config.Name = "not a name"
 			}
+			if keep == "pebble" {
+				e.Config.State = pebble.New(pebble.Options{})
+			}
 			p := engine.New(e.Config)
 			s := engine.From(p, "numbers", gen.Source[int64]{Make: func(n int64) int64 { return n }, Count: count, PerSecond: rate, Splits: 1})
+			if keep != "" {
+				s = engine.Process(engine.KeyBy(s, func(n int64) int64 { return n % 10 }), "digits", func() *digits { return &digits{} })
+			}
 			engine.To(s, "file", &appendTo{name: out, log: e.Log, hang: fault == "hang"})
 			return p, nil
 		},
@@ -73,6 +83,30 @@ func childApp() App {
 			mux.HandleFunc("GET /own", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
 		},
 	}
+}
+
+// digits counts numbers by their last digit, and keeps the first one of each task.
+type digits struct {
+	count state.Value[int64]
+	last  state.Value[int64]
+	first *state.OperatorList[string]
+}
+
+func (d *digits) Open(s *engine.Setup[int64]) error {
+	d.count = state.NewValue[int64](s, "count")
+	d.last = state.NewValue[int64](s, "last", state.TTL{After: time.Hour})
+	d.first = state.NewOperatorList[string](s, "first")
+	return nil
+}
+
+func (d *digits) Process(_ *engine.Ctx[int64], n int64, out *engine.Out[int64]) error {
+	if len(d.first.All()) == 0 {
+		d.first.Add(fmt.Sprintf("a <%d>", n))
+	}
+	*d.count.Ref()++
+	d.last.Set(n)
+	out.Emit(n)
+	return nil
 }
 
 // appendTo is a sink that appends numbers to a file, one a line.

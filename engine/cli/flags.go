@@ -44,6 +44,9 @@ type options struct {
 	savepoint string // stop
 	json      bool   // status
 	at        string // checkpoint
+	entries   bool   // checkpoint diff
+	operator  string // checkpoint export
+	stateName string // checkpoint export
 }
 
 func (o *options) declare(fs *flag.FlagSet, a App) {

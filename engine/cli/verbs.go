@@ -25,7 +25,7 @@ var verbs = []verb{
 	{name: "run", about: "run the pipeline; meant when no command is given", do: (*command).run},
 	{name: "status", about: "tell what the running job does", flags: jsonFlag, do: (*command).askStatus},
 	{
-		name: "checkpoint", args: "[ls|show [EPOCH]|verify [EPOCH]]", most: 2, flags: atFlag, do: (*command).checkpoint,
+		name: "checkpoint", args: "[ls|show|verify|diff|export ...]", most: 3, flags: lookFlags, do: (*command).checkpoint,
 		about: "take a checkpoint of the running job now; with a second word look at what is stored, whether the job runs or not",
 	},
 	{name: "savepoint", args: "PATH", about: "have the running job write a savepoint", least: 1, most: 1, do: (*command).askSavepoint},
@@ -43,8 +43,11 @@ func jsonFlag(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.json, "json", false, "status: print JSON")
 }
 
-func atFlag(o *options, fs *flag.FlagSet) {
+func lookFlags(o *options, fs *flag.FlagSet) {
 	fs.StringVar(&o.at, "at", "", "checkpoint: look at the savepoint at this `path` instead of the state directory")
+	fs.BoolVar(&o.entries, "entries", false, "checkpoint diff: print each entry that differs, not only how many")
+	fs.StringVar(&o.operator, "operator", "", "checkpoint export: only the state of the operator of this `name`")
+	fs.StringVar(&o.stateName, "state-name", "", "checkpoint export: only states of this `name`")
 }
 
 // verbOf takes the command off the arguments.
@@ -84,6 +87,11 @@ func usageOfVerbs() string {
 	b.WriteString("\nCommands, each with the flags below:\n")
 	for _, v := range verbs {
 		fmt.Fprintf(&b, "  %s\n    \t%s\n", v.usage(), v.about)
+		for _, look := range looks {
+			if v.name == "checkpoint" {
+				fmt.Fprintf(&b, "    \t  %s\n", look.usage())
+			}
+		}
 	}
 	return b.String()
 }
