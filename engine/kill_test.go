@@ -140,6 +140,11 @@ func TestMain(m *testing.M) {
 		n, _ := strconv.ParseInt(os.Getenv("WEIRLINE_KILL_N"), 10, 64)
 		os.Exit(killChild(dir, os.Getenv("WEIRLINE_KILL_AT"), par, n))
 	}
+	if dir := os.Getenv("WEIRLINE_SLOW_DIR"); dir != "" {
+		par, _ := strconv.Atoi(os.Getenv("WEIRLINE_SLOW_PARALLELISM"))
+		batch, _ := time.ParseDuration(os.Getenv("WEIRLINE_SLOW_BATCH"))
+		os.Exit(slowChild(dir, par, batch))
+	}
 	os.Exit(m.Run())
 }
 
