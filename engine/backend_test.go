@@ -208,21 +208,25 @@ func TestDamagedBackendFiles(t *testing.T) {
 			return os.WriteFile(path, b, 0o600)
 		},
 	} {
-		db, dir := enginetest.NewTx[diskSum](), t.TempDir()
-		backend := pebble.New(pebble.Options{BlockCache: -1})
-		suspended(t, engine.Config{Dir: dir, State: backend, Retain: 1}, db)
-		blobs, err := filepath.Glob(filepath.Join(dir, "epochs", "*", "*sst.blob"))
-		if err != nil || len(blobs) == 0 {
-			t.Fatalf("no files of the backend in %s: %v", dir, err)
-		}
-		for _, b := range blobs {
-			if err := damage(b); err != nil {
-				t.Fatal(err)
+		for pattern, backend := range map[string]state.Backend{"*sst.blob": pebble.New(pebble.Options{BlockCache: -1}), "*.blob": nil} {
+			db, dir := enginetest.NewTx[diskSum](), t.TempDir()
+			suspended(t, engine.Config{Dir: dir, State: backend, Retain: 1}, db)
+			blobs, err := filepath.Glob(filepath.Join(dir, "epochs", "*", pattern))
+			if err != nil || len(blobs) == 0 {
+				t.Fatalf("no files %s in %s: %v", pattern, dir, err)
 			}
-		}
-		err = diskSums(engine.Config{Dir: dir, State: backend}, 120_000, db, func() {}).Run(t.Context())
-		if fault.CodeOf(err) != fault.DamagedEpoch.ID || !strings.Contains(err.Error(), ".sst") && !strings.Contains(err.Error(), "0000") {
-			t.Errorf("%s: %v", what, err)
+			for _, b := range blobs {
+				if err := damage(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := epochFiles(t, dir)
+			err = diskSums(engine.Config{Dir: dir, State: backend}, 120_000, db, func() {}).Run(t.Context())
+			wants(t, err, fault.DamagedEpoch, "; fix: ", "-fallback")
+			if err == nil || !strings.Contains(err.Error(), ".sst") && !strings.Contains(err.Error(), "0000") {
+				t.Errorf("%s doesn't name a file: %v", what, err)
+			}
+			unharmed(t, what, dir, before)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"sort"
 	"strings"
@@ -67,7 +68,7 @@ func (r *restorer) keyed(op string, index int, into interface{ Groups() (int, in
 			continue
 		}
 		if err := r.blob(*old.Keyed, restore); err != nil {
-			return fault.At(err, fmt.Sprintf("operator %s task %d", op, index))
+			return fault.At(err, fmt.Sprintf("operator %s task %d, reading %s", op, index, cmp.Or(old.Keyed.File, "the checkpoint's record")))
 		}
 	}
 	return nil

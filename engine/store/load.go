@@ -52,7 +52,7 @@ func (d *Dir) load() error {
 		return err
 	}
 	if err := d.mend(f); err != nil {
-		return fault.Wrap(fault.StoreFull, err, "open state directory %s", d.root)
+		return fault.Wrap(fault.StateDir, err, "open state directory %s", d.root)
 	}
 	if d.bad == nil {
 		d.sweep(true)
