@@ -138,11 +138,10 @@ func (c *command) show(st store.Store, args []string) error {
 	}
 	d := savepoint.Describe(rec)
 	damage := d.DescribeStates(st, rec)
-	b, err := json.MarshalIndent(d, "", "  ")
-	if err == nil {
-		err = c.say("%s", b)
-	}
-	return errors.Join(err, damage)
+	out := json.NewEncoder(c.pr.out)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", "  ")
+	return errors.Join(out.Encode(d), damage)
 }
 
 // verify checks one checkpoint, or all.

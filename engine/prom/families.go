@@ -59,6 +59,15 @@ var families = []family{
 	job("weirline_job_parallelism", "Tasks of an operator that doesn't say otherwise.", gaugeKind,
 		func(s scrape) float64 { return float64(s.Parallelism) }),
 	job("weirline_restarts_total", "Restarts after a failure.", counterKind, func(s scrape) float64 { return float64(s.Restarts) }),
+	job("weirline_rescales_total", "Changes of parallelism of the running job.", counterKind, func(s scrape) float64 { return float64(s.Rescales) }),
+	{
+		"weirline_rescale_last_seconds", "From the last of them being asked for until the job ran again.", gaugeKind, jobLabels,
+		func(s scrape, emit func(float64, ...string)) {
+			if s.Rescales > 0 {
+				emit(s.RescaleTook.Seconds())
+			}
+		},
+	},
 	region("weirline_region_restarts_total", "Restarts of the operators that restart together with the first of them, the region.", counterKind,
 		func(r engine.RegionStatus) (float64, bool) { return float64(r.Restarts), true }),
 	region("weirline_region_last_failure_timestamp_seconds", "When the region failed last, in seconds since 1970.", gaugeKind,

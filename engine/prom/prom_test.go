@@ -88,7 +88,7 @@ func TestNamesAreInBaseUnits(t *testing.T) {
 func fixed() engine.Status {
 	at := time.Unix(1_700_000_000, 0)
 	return engine.Status{
-		Job: "j", Phase: "running", Began: at, Restarts: 2, Parallelism: 3, Stored: true, Uncommitted: 4,
+		Job: "j", Phase: "running", Began: at, Restarts: 2, Rescales: 3, RescaleTook: 250 * time.Millisecond, Parallelism: 3, Stored: true, Uncommitted: 4,
 		Regions: []engine.RegionStatus{
 			{Name: "a", Restarts: 2, LastFailure: engine.Failure{At: at.Add(time.Second), Down: 50 * time.Millisecond}}, {Name: "c"},
 		},
