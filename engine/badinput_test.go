@@ -139,6 +139,7 @@ func (r forbidding) Open(name string) (store.OpenFile, error) {
 }
 
 func (r forbidding) Create(name string) (store.OpenFile, error) { return nil, refused("open", name) }
+
 func (r forbidding) Append(name string) (store.OpenFile, error) { return nil, refused("open", name) }
 func (r forbidding) Link(_, to string) error                    { return refused("link", to) }
 func (r forbidding) Rename(_, to string) error                  { return refused("rename", to) }
