@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
@@ -22,6 +23,7 @@ type coord struct {
 	regions []*region
 	workers sync.WaitGroup // records being published
 	homes   sync.Map       // epoch -> store.Store, of savepoints
+	frozen  atomic.Bool    // the job was asked to stop: no timer in processing time fires
 
 	mu    sync.Mutex
 	queue []any
@@ -284,6 +286,7 @@ func (c *coord) stop(end store.End) {
 		return
 	}
 	c.stopping, c.stopAt = end, time.Now()
+	c.frozen.Store(true)
 	c.retryAt = time.Time{}
 	for _, r := range c.regions {
 		if end == store.Drained && r.att != nil {
@@ -353,6 +356,9 @@ func (c *coord) endKind() store.End {
 }
 
 func (c *coord) tick(now time.Time) {
+	for _, t := range c.tasks {
+		t.wake(now.UnixMicro())
+	}
 	for _, s := range c.sources {
 		if !s.v.source.ticks {
 			continue

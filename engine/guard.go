@@ -58,7 +58,7 @@ func (n *guardNode[T]) advance(c clock) error {
 // recovered turns a panic into a task error with the stack.
 func (t *task) recovered(r any) error {
 	if err, ok := r.(*fault.Error); ok {
-		return err.At("operator " + t.doing()) // a disk behind keyed state failed
+		return err.At("operator " + t.doing()) // a disk behind keyed state failed, or a timer was refused
 	}
 	return panicError("operator "+t.doing(), r)
 }

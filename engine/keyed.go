@@ -90,6 +90,16 @@ type Setup[K comparable] struct {
 	Log         *slog.Logger
 	scope       *state.Scope[K]
 	lists       *state.Lists
+	from        *restorer
+}
+
+// Restored is the epoch of the checkpoint or savepoint that the task's state comes from; ok is false if the job begins
+// without one. It's the same in all tasks of an attempt, and also there for an operator that the epoch didn't have.
+func (s *Setup[K]) Restored() (epoch uint64, ok bool) {
+	if s.from == nil {
+		return 0, false
+	}
+	return s.from.rec.Epoch, true
 }
 
 // Scope is where package state finds the task's keyed state.
@@ -104,6 +114,8 @@ type Ctx[K comparable] struct {
 	Moment
 	scope  *state.Scope[K]
 	timers *state.Timers[K]
+	wall   *state.Timers[K] // in processing time; nil if the processor takes none
+	task   *task
 	late   *atomic.Int64
 	_      [128]byte
 }
@@ -159,23 +171,34 @@ func newProcessNode[K comparable, I, O any](b *builder, v *vertex, k Keyed[K, I]
 
 // processNode runs a Processor.
 type processNode[K comparable, I, O any] struct {
-	keyed *keyedOp[K, I]
-	p     Processor[K, I, O]
-	timer TimerProcessor[K, O]
-	bad   *poisoner
-	ctx   Ctx[K]
-	out   Out[O]
-	next  node[O]
+	keyed  *keyedOp[K, I]
+	p      Processor[K, I, O]
+	timer  TimerProcessor[K, O]
+	onWall func(*Ctx[K], time.Time, *Out[O]) error
+	bad    *poisoner
+	ctx    Ctx[K]
+	out    Out[O]
+	next   node[O]
 }
 
 func (n *processNode[K, I, O]) open(b *builder, v *vertex) error {
 	scope := n.keyed.scope
 	setup := &Setup[K]{
 		Operator: v.name, Index: b.t.index, Parallelism: v.tasks,
-		Log: b.t.log.With("operator", v.name), scope: scope, lists: n.keyed.lists,
+		Log: b.t.log.With("operator", v.name), scope: scope, lists: n.keyed.lists, from: b.t.restore,
 	}
-	n.ctx = Ctx[K]{scope: scope, Moment: Moment{watermark: n.keyed.restored}, timers: state.NewTimers[K](setup, "_timers"), late: &n.bad.stats.late}
+	n.ctx = Ctx[K]{
+		scope: scope, Moment: Moment{watermark: n.keyed.restored}, task: b.t,
+		timers: state.NewTimers[K](setup, "_timers"), late: &n.bad.stats.late,
+	}
 	n.timer, _ = n.p.(TimerProcessor[K, O])
+	if p, ok := n.p.(ProcessingTimerProcessor[K, O]); ok {
+		n.onWall, n.ctx.wall = p.OnProcessingTimer, state.NewTimers[K](setup, "_timers_processing")
+		b.t.works, b.t.finishers = append(b.t.works, n.fireWall), append(b.t.finishers, n.leaveWall)
+		if at, ok := n.ctx.wall.Next(); ok {
+			b.t.wakeAt(at)
+		}
+	}
 	if c, ok := n.p.(Closer); ok {
 		b.t.closers = append(b.t.closers, c.Close)
 	}

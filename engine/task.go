@@ -37,7 +37,7 @@ type task struct {
 	clocks    []*clocks      // of EventTime operators
 	gates     []gate         // writers
 	exits     []*channel     // to other tasks
-	works     []func() error // resumable work of windows
+	works     []func() error // resumable work: windows, timers in processing time
 	checks    []func() error // asked when woken: errors and rejects of background writers
 	finishers []func() error // at the end of input
 	closers   []func() error // at the end of the task
@@ -60,6 +60,7 @@ type task struct {
 	replaying  int       // channels whose stored records aren't all here
 	capture    *capture
 	busyWork   bool
+	alarm      atomic.Int64 // when the first timer in processing time is due, in microseconds; 0 = none. The tick clears it
 	ending     bool
 	drained    bool
 	lease      time.Time

@@ -7,7 +7,7 @@ import (
 )
 
 // CoProcessor is engine.Processor with two inputs: both have the state and the timers of their key. It may also be an
-// engine.TimerProcessor and an engine.Closer.
+// engine.TimerProcessor, an engine.ProcessingTimerProcessor and an engine.Closer.
 type CoProcessor[K comparable, A, B, O any] interface {
 	// Open declares state and timers. Called once before anything else.
 	Open(s *engine.Setup[K]) error
@@ -20,7 +20,19 @@ type CoProcessor[K comparable, A, B, O any] interface {
 // CoProcess runs user code on two streams with the same key. newP is called once a task; one value serves one task. The order
 // of records of different inputs isn't defined.
 func CoProcess[K comparable, A, B, O any, P CoProcessor[K, A, B, O]](name string, a Input[K, A], b Input[K, B], newP func() P) engine.Stream[O] {
-	return engine.Process(keyed(name, a, b), name, func() *both[K, A, B, O] { return &both[K, A, B, O]{p: newP()} })
+	return engine.Process(keyed(name, a, b), name, func() engine.Processor[K, Either[A, B], O] {
+		c := &both[K, A, B, O]{p: newP()}
+		if t, ok := any(c.p).(engine.ProcessingTimerProcessor[K, O]); ok {
+			return timedBoth[K, A, B, O]{c, t}
+		}
+		return c
+	})
+}
+
+// timedBoth is both with timers in processing time.
+type timedBoth[K comparable, A, B, O any] struct {
+	*both[K, A, B, O]
+	engine.ProcessingTimerProcessor[K, O]
 }
 
 // both is a CoProcessor as the engine's Processor.
