@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"math"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/weirline/weirline/internal/fault"
@@ -363,8 +362,10 @@ func (b *backing) declare(name string, kd kind, sig string) (k *known, had bool,
 		b.known[name] = k
 	}
 	k.declared, had = true, len(k.sigs) > 0
-	if k.kind != kd || !fits(k.sigs, sig) {
-		return nil, had, fault.New(fault.BadState, "state %q is declared as %s %s but was stored as %s %s", name, kd, sig, k.kind, k.sigs[len(k.sigs)-1])
+	for _, was := range k.sigs {
+		if err := misfit(name, kd, sig, k.kind, was); err != nil {
+			return nil, had, err
+		}
 	}
 	if n := len(k.sigs); n > 0 && k.sigs[n-1] == sig {
 		return k, had, nil
@@ -391,10 +392,6 @@ func (b *backing) save(k *known) error {
 		return err
 	}
 	return batch.Commit()
-}
-
-func fits(was []string, sig string) bool {
-	return !slices.ContainsFunc(was, func(w string) bool { return !compatible(w, sig) })
 }
 
 // unclaimed names the states of the disk that nobody declared.

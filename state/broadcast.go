@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"iter"
 	"maps"
@@ -124,8 +125,9 @@ func (b *Broadcast[K, V]) read(name string, part []byte) (map[K]V, error) {
 		return nil, err
 	}
 	was, ok := strings.CutPrefix(sig, broadcastForm)
-	if !ok || !compatible(was, strings.TrimPrefix(b.signature(), broadcastForm)) {
-		return nil, fault.New(fault.BadState, "broadcast state %q is declared as %s but was stored as %s", name, b.signature(), sig)
+	if why := mismatch(was, strings.TrimPrefix(b.signature(), broadcastForm)); !ok || why != "" {
+		return nil, fault.New(fault.BadState, "broadcast state %q is declared as %s but was stored as %s: %s", name, b.signature(), sig,
+			cmp.Or(why, "the kind differs"))
 	}
 	_, was, _ = cutKey(was)
 	codec, ok := b.codec.reading(was)

@@ -186,6 +186,9 @@ func TestIsFlat(t *testing.T) {
 	}
 }
 
+// compatible tells whether bytes of one signature can be read as another.
+func compatible(was, is string) bool { return mismatch(was, is) == "" }
+
 func TestCompatible(t *testing.T) {
 	for _, c := range []struct {
 		was, is string

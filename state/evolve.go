@@ -25,7 +25,8 @@ type place struct {
 	off  uintptr
 }
 
-// oldFixed reads the fixed form of another shape: parts that V has too, by their path, are taken, others skipped.
+// oldFixed reads the fixed form of another shape: parts that V has too, by their path, are taken and perhaps widened, others
+// skipped.
 func oldFixed[V any](text string) (Codec[V], bool) {
 	s, rest := parseShape(text)
 	if s == nil || rest != "" {
@@ -77,8 +78,11 @@ func (s *shape) fixedOps(ops []fixedOp, places map[string]place, path string) (_
 	}
 	k, known := fixedKinds[s.head]
 	op := fixedOp{kind: keySkip, n: (&keyOp{kind: k}).size()}
-	if p, had := places[path]; had && p.kind == k {
+	if p, had := places[path]; had {
 		op.kind, op.off = k, p.off
+		if p.kind != k {
+			op.to = p.kind
+		}
 	}
 	return append(ops, op), ok && known
 }

@@ -202,9 +202,8 @@ func (f *family[K, V]) claim(r *restored) error {
 		return nil
 	}
 	for _, s := range r.sections {
-		if s.kind != f.kind || !compatible(s.sig, f.signature()) {
-			return fault.New(fault.BadState, "state %q is declared as %s %s but was stored as %s %s",
-				f.name, f.kind, f.signature(), s.kind, s.sig)
+		if err := misfit(f.name, f.kind, f.signature(), s.kind, s.sig); err != nil {
+			return err
 		}
 		_, was, _ := cutKey(s.sig)
 		codec, ok := f.codec.reading(was)
@@ -222,6 +221,18 @@ func (f *family[K, V]) claim(r *restored) error {
 		}
 	}
 	return nil
+}
+
+// misfit refuses a state that was stored in a way that can't be read as it's declared.
+func misfit(name string, k kind, is string, wasKind kind, was string) error {
+	why := mismatch(was, is)
+	if k != wasKind {
+		why = differs("the kind", wasKind, k)
+	}
+	if why == "" {
+		return nil
+	}
+	return fault.New(fault.BadState, "state %q is declared as %s %s but was stored as %s %s: %s", name, k, is, wasKind, was, why)
 }
 
 // warmOne warms a table if it's worth it.

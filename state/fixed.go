@@ -3,6 +3,7 @@ package state
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"reflect"
 	"unsafe"
 )
@@ -12,6 +13,7 @@ type fixedOp struct {
 	kind keyKind // 0: n bytes as they are; else one part, as in keys but with floats as they are
 	off  uintptr
 	n    int
+	to   keyKind // of the part in memory, if it's a wider one; only to read what was stored before
 }
 
 const maxFixedOps = 1024
@@ -127,6 +129,9 @@ func (o *fixedOp) appendPart(dst []byte, at unsafe.Pointer) []byte {
 }
 
 func (o *fixedOp) setPart(src []byte, at unsafe.Pointer) error {
+	if o.to != 0 {
+		return o.widen(src, at)
+	}
 	switch o.kind {
 	case keyFloat64:
 		*(*uint64)(at) = binary.LittleEndian.Uint64(src)
@@ -137,6 +142,32 @@ func (o *fixedOp) setPart(src []byte, at unsafe.Pointer) error {
 	}
 	k := keyOp{kind: o.kind}
 	return k.set(src[:o.n], at)
+}
+
+// widen stores a number in a part of the same sort that is wider.
+func (o *fixedOp) widen(src []byte, at unsafe.Pointer) error {
+	var bits uint64
+	switch o.kind {
+	case keyFloat32:
+		*(*float64)(at) = float64(math.Float32frombits(binary.LittleEndian.Uint32(src)))
+		return nil
+	case keyInt8:
+		bits = uint64(int8(src[0]))
+	case keyInt16:
+		bits = uint64(int16(binary.LittleEndian.Uint16(src)))
+	case keyInt32:
+		bits = uint64(int32(binary.LittleEndian.Uint32(src)))
+	case keyUint8:
+		bits = uint64(src[0])
+	case keyUint16:
+		bits = uint64(binary.LittleEndian.Uint16(src))
+	case keyUint32:
+		bits = uint64(binary.LittleEndian.Uint32(src))
+	default:
+		bits = binary.LittleEndian.Uint64(src)
+	}
+	k := keyOp{kind: o.to}
+	return k.set(binary.LittleEndian.AppendUint64(make([]byte, 0, 8), bits), at)
 }
 
 // isEmpty tells whether values of V have no bytes at all.

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -189,8 +190,9 @@ func (o *items[V]) take(name string, part []byte) error {
 		return err
 	}
 	was, ok := strings.CutPrefix(sig, o.form)
-	if !ok || !compatible(was, o.codec.Signature()) {
-		return fault.New(fault.BadState, "operator list %q is declared as %s but was stored as %s", name, o.form+o.codec.Signature(), sig)
+	if why := mismatch(was, o.codec.Signature()); !ok || why != "" {
+		return fault.New(fault.BadState, "operator list %q is declared as %s but was stored as %s: %s", name, o.form+o.codec.Signature(), sig,
+			cmp.Or(why, "the kind differs"))
 	}
 	codec, ok := o.codec.reading(was)
 	if !ok {

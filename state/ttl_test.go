@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -253,5 +254,87 @@ func TestTwoTTLsAreRefused(t *testing.T) {
 	sc := NewScope(keyOf[int64](t), 4, 0, 3)
 	if NewValue[int64](sc, "v", TTL{After: 1}, TTL{After: 2}); sc.Err() == nil {
 		t.Error("two TTLs were taken")
+	}
+}
+
+// Over a disk what has ended is hidden too, stays hidden when it's restored, and leaves memory and disk when compaction finds
+// it in memory or it's accessed.
+func TestTTLOverADisk(t *testing.T) {
+	ttl := TTL{After: time.Hour}
+	for _, room := range []int64{1, 1 << 30} {
+		open := func(dir string, now time.Time) (*Scope[int64], *plainDisk) {
+			sc := NewScope(keyOf[int64](t), 4, 0, 3)
+			sc.Tick(now)
+			d, err := sorted{room: room}.Open(dir)
+			if err == nil {
+				err = sc.UseDisk(d)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return sc, d.(*plainDisk)
+		}
+		save := func(sc *Scope[int64]) string {
+			dir := filepath.Join(t.TempDir(), "files")
+			sc.Capture()
+			snap := sc.Captured()
+			defer snap.Release()
+			if err := snap.Checkpoint(dir); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		}
+		const keys = 500
+		sc, _ := open(t.TempDir(), noon)
+		v := NewValue[int64](sc, "v", ttl)
+		write := func(from int64) {
+			for k := from; k < keys; k += 2 {
+				at(sc, k)
+				v.Set(k)
+				sc.Warm(nil)
+			}
+		}
+		shown := func(want int) {
+			t.Helper()
+			n := 0
+			for k := range int64(keys) {
+				at(sc, k)
+				if got, ok := v.Get(); ok && got == k {
+					n++
+				}
+				sc.Warm(nil)
+			}
+			if n != want {
+				t.Fatalf("room %d: %d keys are seen, want %d", room, n, want)
+			}
+		}
+		write(0)
+		sc.Tick(noon.Add(30 * time.Minute))
+		write(1)
+		shown(keys)
+		dir := save(sc)
+
+		sc, _ = open(dir, noon.Add(59*time.Minute))
+		v = NewValue[int64](sc, "v", ttl)
+		shown(keys)
+		sc.Tick(noon.Add(time.Hour))
+		shown(keys / 2)
+		sc.Tick(noon.Add(90 * time.Minute))
+		if room > 1 { // all is in memory by now
+			for i := range 100 {
+				sc.Tick(noon.Add(90*time.Minute + time.Duration(i)*time.Minute))
+			}
+			if n := v.s.(*mortal[int64, int64]).t.total(); n > 0 {
+				t.Errorf("compaction left %d keys in memory", n)
+			}
+		} else {
+			shown(0)
+		}
+		sc, d := open(save(sc), noon.Add(3*time.Hour))
+		v = NewValue[int64](sc, "v", ttl)
+		shown(0)
+		if len(d.all) > 10 {
+			t.Errorf("room %d: the disk still has %d pairs of a state that has ended", room, len(d.all))
+		}
 	}
 }
