@@ -14,6 +14,7 @@ var shown = map[string][]string{
 	"writing-a-source.md": {"numbers_test.go", "lines_test.go"},
 	"writing-a-sink.md":   {"post_test.go", "append_test.go"},
 	"streams.md":          {"streams_test.go"},
+	"state.md":            {"state_test.go"},
 }
 
 var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
