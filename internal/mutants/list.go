@@ -77,4 +77,10 @@ var mutants = []mutant{
 		"n.mark = n.keyed.restored\n", "n.mark = minTime\n"),
 	one("the next attempt begins before it is known whether the record being published is the newest", "engine/region.go",
 		"if r.waiting && len(c.pending) == 0 {", "if r.waiting {"),
+	one("records that barriers have overtaken aren't put back", "engine/attempt.go",
+		"if err := a.replay(rec); err != nil {", "if err := error(nil); err != nil {"),
+	one("event time of each key group is forgotten after a rescale", "engine/restore.go",
+		"if most <= restored || r.rec.End == store.Drained {", "if most > restored || r.rec.End == store.Drained {"),
+	one("a complete epoch takes the transactions of a newer one with it", "engine/totx.go",
+		"if h.Epoch > epoch {", "if h.Epoch > epoch+1<<32 {"),
 }

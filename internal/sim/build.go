@@ -33,6 +33,7 @@ func (l listener) WithGroup(string) slog.Handler      { return l }
 func (p *Plan) build(inc *incarnation) *engine.Pipeline {
 	cfg := p.cfg
 	cfg.Name, cfg.Parallelism, cfg.Store = "sim", inc.run.parallelism, inc.open
+	cfg.Open = inc.saves
 	cfg.Log = slog.New(listener{inc})
 	g := engine.New(cfg)
 	var streams []engine.Stream[Rec]
@@ -99,7 +100,11 @@ func millis(n int64) time.Duration { return time.Duration(n) * time.Millisecond 
 
 func (t *tailSpec) writeLate(late engine.Stream[Rec], inc *incarnation) {
 	rows := engine.Map(late, t.name+".late.row", t.row)
-	engine.ToTx(rows, t.name+".late", side{inc.w.tables[t.name+".late"], inc})
+	if to := (side{inc.w.tables[t.name+".late"], inc}); inc.w.plan.cfg.AtLeastOnce {
+		engine.To[Row](rows, t.name+".late", plain{side: to})
+	} else {
+		engine.ToTx(rows, t.name+".late", to)
+	}
 }
 
 // windows are the starts of the windows a time is in.

@@ -40,6 +40,10 @@ func (w *world) judge() {
 		recs, _ := w.plan.expected(t)
 		tab := w.tables[t.name]
 		tab.judgeLeft()
+		if p := w.plan; p.cfg.AtLeastOnce && t.kind != tailPlain {
+			w.judgeLoose(t, recs)
+			continue
+		}
 		switch t.kind {
 		case tailPlain:
 			want := make([]Row, 0, len(recs))
@@ -205,7 +209,8 @@ func (w *world) judgeDead() {
 
 // String describes the plan for a failure's report.
 func (p *Plan) String() string {
-	out := fmt.Sprintf("seed %d, exact %v, checkpoints every %v\n", p.Seed, p.exact, p.cfg.CheckpointEvery)
+	out := fmt.Sprintf("seed %d, exact %v, checkpoints every %v, unaligned %v after %v, %d at once, at least once %v\n", p.Seed, p.exact,
+		p.cfg.CheckpointEvery, p.cfg.Unaligned, p.cfg.UnalignedAfter, max(1, p.cfg.MaxConcurrent), p.cfg.AtLeastOnce)
 	for _, s := range p.sources {
 		out += fmt.Sprintf("  source %s: hybrid %v, spread %v, rounds %d, width %d, pace %v, marks %+v, ops %v, splits",
 			s.name, s.hybrid, s.spread, s.rounds, s.width, s.pace, s.marks, s.ops)

@@ -85,6 +85,9 @@ type runSpec struct {
 	stopAt      time.Duration // since the start; 0 = the run isn't stopped
 	stop        stopKind
 	asks        time.Duration // how often a checkpoint is asked for; 0 = never
+	rescaleAt   time.Duration // since the start; 0 = never
+	rescaleTo   int
+	saveAt      time.Duration // when a savepoint is taken; 0 = never
 }
 
 type stopKind int
@@ -112,6 +115,7 @@ func NewPlan(seed uint64) *Plan {
 	}
 	p.settings(r)
 	p.drawRuns(r, total)
+	p.more(r)
 	return p
 }
 

@@ -70,12 +70,14 @@ func (w *world) live(n int, run runSpec, res *Result) string {
 	go func() { ended <- g.Run(ctx) }()
 	over := make(chan struct{})
 	go inc.disturb(g, over)
+	inc.upkeep(ctx, g, n)
 	var err error
 	patient := time.NewTimer(patience)
 	defer patient.Stop()
 	select {
 	case err = <-ended:
 		close(over)
+		cancel()
 	case <-patient.C:
 		close(over)
 		w.wrong("run %d makes no progress: %s", n, positions(g))
@@ -115,7 +117,7 @@ func (w *world) live(n int, run runSpec, res *Result) string {
 // excused says whether a run may end with the error: something went wrong as planned, and the error says so.
 func (i *incarnation) excused(err error) bool {
 	faulty := i.faulty || i.run.disk > 0
-	if !faulty && i.run.stopAt == 0 {
+	if !faulty && i.run.stopAt == 0 && i.run.rescaleAt == 0 {
 		return false
 	}
 	switch fault.CodeOf(err) {

@@ -209,7 +209,7 @@ func (w *world) check(r *store.Record) {
 	for _, s := range w.plan.sources {
 		w.checkSource(r, last, s)
 	}
-	if w.plan.exact && r.End != store.Drained { // at the end of an input, the last step of its event time needn't be told
+	if c := w.plan.cfg; w.plan.exact && r.End != store.Drained && !c.Unaligned && !c.AtLeastOnce { // at the end of an input, the last step of its event time needn't be told
 		for _, t := range w.plan.tails {
 			w.checkTime(r, t)
 		}
