@@ -119,14 +119,19 @@ func BenchmarkWindowedCount(b *testing.B) {
 	job[load.Counted]{20_000_000, 10_000, load.FillTimed(10_000), load.Windows, load.WindowsAnswer}.versus(b, windowsLimit)
 }
 
-// BenchmarkCheckpoints compares a million keys with a checkpoint each second to the same without.
+// BenchmarkCheckpoints compares a job with a checkpoint each second to the same without.
 func BenchmarkCheckpoints(b *testing.B) {
-	const keys = 1_000_000
+	b.Run("keys=1M", func(b *testing.B) { checkpoints(b, 1_000_000, 5) })
+	b.Run("keys=10M", func(b *testing.B) { checkpoints(b, 10_000_000, 1) })
+}
+
+func checkpoints(b *testing.B, keys uint32, rounds int) {
+	b.Helper()
 	j := job[load.Sum]{80_000_000, keys, load.Fill(keys), load.Keyed, load.KeyedAnswer}
 	var want [2]int64
 	var slower, pauses, counts []float64
 	for b.Loop() {
-		for range 5 {
+		for range rounds {
 			without, _ := j.run(b, engine.Config{Dir: b.TempDir(), CheckpointEvery: -1}, &want)
 			with, s := j.run(b, engine.Config{Dir: b.TempDir(), CheckpointEvery: time.Second}, &want)
 			slower = append(slower, 100*(with.Seconds()/without.Seconds()-1))

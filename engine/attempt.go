@@ -64,12 +64,15 @@ func (a *attempt) run(ctx context.Context, rec *store.Record, err error) {
 		a.cancel(err)
 	}
 	a.coord.post(attemptDown{a, context.Cause(ctx)})
+	for _, t := range a.tasks {
+		for _, d := range t.disks {
+			d.Leave() // after the post: what now fails to be written is no failure of its epoch
+		}
+	}
 	a.loops.Wait()
 	for _, t := range a.tasks {
 		for _, d := range t.disks {
-			if err := d.Close(); err != nil {
-				t.log.Warn("can't clear away a working directory of state", "error", err)
-			}
+			d.Close()
 		}
 	}
 	if a.commits != nil {

@@ -113,8 +113,11 @@ func (c *coord) up(a *attempt) {
 	if a.over {
 		c.ended, c.outcome = true, store.Finished
 	}
-	if now := time.Now(); now.Sub(c.lastAt) >= c.job.cfg.CheckpointEvery {
+	now, every := time.Now(), c.job.cfg.CheckpointEvery
+	if now.Sub(c.lastAt) >= every {
 		c.lastAt = now
+	} else if half := now.Add(-every / 2); c.lastAt.Before(half) {
+		c.lastAt = half // what a failure has lost is read again first
 	}
 	if c.stopping == store.Drained {
 		c.drain(a)

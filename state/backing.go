@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirline/weirline/internal/fault"
@@ -30,6 +31,7 @@ type backing struct {
 	value    []byte
 	counters counters
 	spooled  uint32
+	left     atomic.Bool // nobody wants captures in the disk any more
 }
 
 // groupRange is the key groups of a task, both inclusive, of groups in all.
@@ -99,7 +101,7 @@ func (b *backing) endCapture() {
 // hand gives what was captured to whoever writes it.
 func (b *backing) hand() *handover {
 	b.endCapture()
-	b.last = &handover{disk: b.disk, prev: b.last, batches: b.full, done: make(chan struct{})}
+	b.last = &handover{disk: b.disk, left: &b.left, prev: b.last, batches: b.full, done: make(chan struct{})}
 	b.full = nil
 	return b.last
 }
@@ -227,6 +229,7 @@ func (b *backing) lookUp(key []byte) (value []byte, ok bool) {
 // handover is a capture on its way to the disk. One goroutine at a time.
 type handover struct {
 	disk    Disk
+	left    *atomic.Bool
 	prev    *handover
 	batches []Batch
 	done    chan struct{}
@@ -244,6 +247,9 @@ func (h *handover) apply(then func() error) error {
 		h.err, h.prev = h.prev.err, nil
 	}
 	for _, b := range h.batches {
+		if h.err == nil && h.left.Load() {
+			h.err = errLeft
+		}
 		if h.err != nil {
 			b.Discard()
 			continue
@@ -259,7 +265,10 @@ func (h *handover) apply(then func() error) error {
 	return then()
 }
 
-var errApplied error = fault.New(fault.StateDir, "the snapshot was written already")
+var (
+	errApplied error = fault.New(fault.StateDir, "the snapshot was written already")
+	errLeft    error = fault.New(fault.StateDir, "the task has ended before the snapshot was written")
+)
 
 // Keys on the disk, all numbers big-endian so that they sort:
 //

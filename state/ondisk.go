@@ -23,6 +23,10 @@ func (s *Scope[K]) UseDisk(d Disk) error {
 // Import copies the key groups owned from the disk of another task of the operator. Call it after UseDisk, before Open.
 func (s *Scope[K]) Import(from Disk) error { return s.back.adopt(from) }
 
+// Leave says that the task has ended and the disk will be closed: snapshots of it that aren't written yet fail, without
+// waiting for the disk. From any goroutine, after UseDisk.
+func (s *Scope[K]) Leave() { s.back.left.Store(true) }
+
 // Stats may be called from any goroutine, after Open.
 func (s *Scope[K]) Stats() Stats {
 	b := s.back

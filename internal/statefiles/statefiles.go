@@ -5,7 +5,8 @@
 //	d, err := w.Disk(scope, operator, keyGroups)                   // for each task of each operator, before it declares state
 //	n, err := d.Link(epoch, name, snapshot, &task)                 // by whoever writes a checkpoint
 //	d.Complete(epoch)                                              // by the task, when the checkpoint is complete
-//	err = d.Close()                                                // when nothing uses the disk any more
+//	d.Leave()                                                      // when the task has ended: what is being written may fail
+//	d.Close()                                                      // when nothing uses the disk any more
 //	err = w.Close()
 //
 // A file that a complete epoch names is named again, not stored again: the store keeps it as long as some retained epoch
@@ -33,6 +34,7 @@ type Work struct {
 	store   store.Blobs
 	dir     string
 	n       atomic.Int64
+	closing sync.WaitGroup // disks
 }
 
 // Open makes the directory, below the backend's or dir. With exclusive nobody else runs the job there, and what a process
@@ -54,8 +56,9 @@ func Open(b state.Backend, st store.Blobs, dir, job string, exclusive bool) (w *
 	return w, nil
 }
 
-// Close removes the directory.
+// Close removes the directory when all disks are closed.
 func (w *Work) Close() error {
+	w.closing.Wait()
 	if w.dir == "" {
 		return nil
 	}
@@ -68,6 +71,7 @@ func (w *Work) next() string { return filepath.Join(w.dir, strconv.FormatInt(w.n
 type Scope interface {
 	Groups() (first, last int)
 	UseDisk(d state.Disk) error
+	Leave()
 	Import(from state.Disk) error
 	Stats() state.Stats
 }
@@ -107,7 +111,8 @@ func (w *Work) Disk(s Scope, old store.Operator, groups int) (*Disk, error) {
 		err = w.copyAll(s, olds)
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.Close())
+		d.Close()
+		return nil, err
 	}
 	return d, nil
 }
@@ -226,5 +231,14 @@ func (d *Disk) Complete(epoch uint64) {
 // Stats are those of the scope. Any goroutine.
 func (d *Disk) Stats() state.Stats { return d.scope.Stats() }
 
-// Close closes the disk and removes its directory.
-func (d *Disk) Close() error { return errors.Join(d.disk.Close(), os.RemoveAll(d.dir)) }
+// Leave lets what is being written of the disk fail soon. Any goroutine.
+func (d *Disk) Leave() { d.scope.Leave() }
+
+// Close closes the disk and removes its directory, in the background: the task that follows has a directory of its own.
+// What stays because of an error goes with the directory of the run.
+func (d *Disk) Close() {
+	d.w.closing.Go(func() {
+		_ = d.disk.Close()
+		_ = os.RemoveAll(d.dir)
+	})
+}
