@@ -9,7 +9,7 @@ import (
 
 // starters are the packages that may start goroutines; each has an owner that waits for them.
 var starters = []string{
-	"engine", "reader", "sink/async", "lookup", "source/sourcetest", "sink/sinktest", "internal/testsvc", "internal/accept", "internal/sim", "internal/soak",
+	"engine", "reader", "sink/async", "lookup", "internal/statefiles", "source/sourcetest", "sink/sinktest", "internal/testsvc", "internal/accept", "internal/sim", "internal/soak",
 	"examples", "benchmarks",
 }
 
@@ -24,7 +24,7 @@ func goroutineRule(p *pkg) (bad []string) {
 		ast.Inspect(f.ast, func(n ast.Node) bool {
 			if how := starts(n); how != "" {
 				bad = append(bad, fmt.Sprintf("%s: %s: only %s start goroutines, so that each has one owner that waits for it; "+
-					"fix: let the engine or a toolkit (reader, sink/async) call you", f.at(n), how, strings.Join(starters[:4], ", ")))
+					"fix: let the engine or a toolkit (reader, sink/async) call you", f.at(n), how, strings.Join(starters[:5], ", ")))
 			}
 			return true
 		})
