@@ -35,6 +35,7 @@ type options struct {
 	state       string
 	backend     state.Backend // nil: memory
 	announce    bool
+	throwAfter  time.Duration
 	profile     string
 }
 
@@ -97,6 +98,7 @@ func parse(args []string) (name string, o options, err error) {
 	f.Float64Var(&o.rate, "rate", 200_000, "records per second of w2lat")
 	f.StringVar(&o.state, "state", "", "new directory for the checkpoints (default a temporary one)")
 	f.StringVar(&backend, "backend", "memory", "where keyed state lives: memory or pebble")
+	f.DurationVar(&o.throwAfter, "throw-after", 500*time.Millisecond, "time from a completed checkpoint to the failure of w9")
 	f.BoolVar(&o.announce, "announce", false, "say on stderr when the first record has reached the sink")
 	f.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the run")
 	if err := f.Parse(args[2:]); err != nil {

@@ -46,14 +46,14 @@ func TestRuns(t *testing.T) {
 // The run must be long enough for a checkpoint after its half and half a second more.
 func TestRecovers(t *testing.T) {
 	var out bytes.Buffer
-	if err := run(t.Context(), strings.Fields("w9 200000000 -keys 1000 -checkpoint 700ms"), &out); err != nil {
+	if err := run(t.Context(), strings.Fields("w9 30000000 -keys 1000 -checkpoint 50ms -throw-after 10ms"), &out); err != nil {
 		t.Fatalf("%v; it printed %s", err, out.String())
 	}
 	var r result
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatalf("%v in %s", err, out.String())
 	}
-	if v := r.Recovery; !r.OK || v == nil || v.First <= 0 || v.CaughtUp < v.First || v.After < 500 {
+	if v := r.Recovery; !r.OK || v == nil || v.First <= 0 || v.CaughtUp < v.First || v.After < 10 {
 		t.Errorf("printed %s", out.String())
 	}
 }

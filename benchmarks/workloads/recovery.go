@@ -19,14 +19,11 @@ type recovery struct {
 	After    float64 `json:"after_epoch_ms"` // from the end of the last checkpoint to the throw
 }
 
-// throwAfter is how long after a completed checkpoint the function throws.
-const throwAfter = 500 * time.Millisecond
-
 // recovers is w2 with a map before the exchange that throws once, when half of the records are made; the job restarts at
 // once from its last checkpoint.
 func recovers(ctx context.Context, o options) (result, error) {
 	w := load.NewWatch(o.records)
-	th := &thrower{began: time.Now(), tracks: make([]track, o.parallelism)}
+	th := &thrower{began: time.Now(), after: o.throwAfter, tracks: make([]track, o.parallelism)}
 	cfg := config(o)
 	cfg.Restart.Delay = -1
 	p := engine.New(cfg)
@@ -59,6 +56,7 @@ func recovers(ctx context.Context, o options) (result, error) {
 // thrower fails once and measures what follows. Its times are nanoseconds after began; 0 = not yet.
 type thrower struct {
 	began  time.Time
+	after  time.Duration // from a completed checkpoint to the throw
 	armed  atomic.Bool
 	thrown atomic.Int64
 	first  atomic.Int64
@@ -78,7 +76,7 @@ type track struct {
 
 func (t *thrower) now() int64 { return int64(time.Since(t.began)) }
 
-// arm waits for the half, then for a checkpoint, then for throwAfter, and lets the next record fail.
+// arm waits for the half, then for a checkpoint, then for the time set, and lets the next record fail.
 func (t *thrower) arm(w *load.Watch, p *engine.Pipeline, ended <-chan struct{}) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -90,7 +88,7 @@ func (t *thrower) arm(w *load.Watch, p *engine.Pipeline, ended <-chan struct{}) 
 		}
 		_, half := w.Times()
 		at := p.Status().Epochs.LastAt
-		if half.IsZero() || !at.After(half) || time.Since(at) < throwAfter {
+		if half.IsZero() || !at.After(half) || time.Since(at) < t.after {
 			continue
 		}
 		t.since.Store(int64(time.Since(at)))
