@@ -121,6 +121,7 @@ func TestFixedParallelismBesideRescaling(t *testing.T) {
 			time.Sleep(200 * time.Millisecond)
 			must(t, p.Rescale(t.Context(), tasks))
 		}
+		must(t, end())
 		fused := 0
 		for _, l := range p.Plan().Links {
 			if l.Kind == "fused" {
@@ -130,7 +131,6 @@ func TestFixedParallelismBesideRescaling(t *testing.T) {
 		if fused != 3 {
 			t.Errorf("%d links are fused again at the first parallelism, want 3", fused)
 		}
-		must(t, end())
 		if got := len(out.Rows()); got != n {
 			t.Errorf("%d rows, want %d", got, n)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +40,20 @@ func (w slowTxWriter[T]) Write(ctx context.Context, b []T) error {
 	<-time.After(w.take())
 	return w.TxWriter.Write(ctx, b)
 }
+
+// lockedRand is for several goroutines.
+type lockedRand struct {
+	mu sync.Mutex
+	r  *rand.Rand
+}
+
+func (l *lockedRand) Int64N(n int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.Int64N(n)
+}
+
+func (l *lockedRand) IntN(n int) int { return int(l.Int64N(int64(n))) }
 
 // sequence is a record with its place among those of its key.
 type sequence struct {
@@ -161,7 +176,7 @@ func TestUnalignedAtRandom(t *testing.T) {
 func unalignedAtRandom(t *testing.T, seed uint64) (unaligned, stored int64) {
 	rnd := rand.New(rand.NewPCG(seed, 11))
 	any := func(most time.Duration) func() time.Duration {
-		r := rand.New(rand.NewPCG(seed, rnd.Uint64()))
+		r := &lockedRand{r: rand.New(rand.NewPCG(seed, rnd.Uint64()))} // tasks share it
 		return func() time.Duration { return time.Duration(r.Int64N(int64(most))) }
 	}
 	src, want := sequences(1+rnd.IntN(4), 40, func(int) []enginetest.Step[sequence] {
@@ -282,7 +297,7 @@ func unalignedWindows(t *testing.T, seed uint64) {
 	out := enginetest.NewTx[string]()
 	disk := storetest.NewDisk()
 	for n := range 4 {
-		r := rand.New(rand.NewPCG(seed, rnd.Uint64()))
+		r := &lockedRand{r: rand.New(rand.NewPCG(seed, rnd.Uint64()))} // tasks share it
 		any := func(most time.Duration) func() time.Duration {
 			return func() time.Duration { return time.Duration(r.Int64N(int64(most))) }
 		}
