@@ -39,8 +39,18 @@ func (e *enumerator[T]) set(s seam, current stageEnum) {
 
 func (e *enumerator[T]) Ordered() bool { return e.c.Ordered }
 
-// Backlog is true in all stages but the last: what comes before it was there before.
-func (e *enumerator[T]) Backlog() bool { return !e.Last() }
+// Backlog is true in all stages but the last: what comes before it was there before. The last one is asked itself.
+func (e *enumerator[T]) Backlog() bool {
+	if !e.Last() {
+		return true
+	}
+	_, current := e.now()
+	if current == nil {
+		return false
+	}
+	b, ok := source.As[source.Backlog](current)
+	return ok && b.Backlog()
+}
 
 func (e *enumerator[T]) Last() bool {
 	s, current := e.now()

@@ -45,6 +45,8 @@ func (f fullEnum) Snapshot() ([]byte, error)                            { f.use(
 func (f fullEnum) Restore([]byte) error                                 { return nil }
 func (f fullEnum) Ordered() bool                                        { f.use("Ordered"); return true }
 
+func (f fullEnum) Backlog() bool { f.use("Backlog"); return true }
+
 func (f fullEnum) Last() bool { f.use("Staged"); return true }
 
 func (f fullEnum) Next(context.Context, []part) (bool, error) { return false, nil }
@@ -107,6 +109,9 @@ func try[S source.Split](t *testing.T, src source.Source[int, S], used *[]string
 	if p, ok := source.As[source.Ordered](e); ok && p.Ordered() {
 		*used = append(*used, "Ordered")
 	}
+	if p, ok := source.As[source.Backlog](e); ok {
+		p.Backlog()
+	}
 	r, err := src.Reader(t.Context(), source.Task{})
 	must(t, err)
 	must(t, r.Add(t.Context(), splits...))
@@ -137,7 +142,7 @@ func TestWrappersHideNoPower(t *testing.T) {
 		r, err := inner.Reader(ctx, t)
 		return reader.Pausable(r), err
 	})
-	halves := []string{"Acker", "Ordered", "Pauser", "Staged", "Stateful"} // source.Of takes functions, which have no powers
+	halves := []string{"Acker", "Backlog", "Ordered", "Pauser", "Staged", "Stateful"} // source.Of takes functions, which have no powers
 	for name, c := range map[string]struct {
 		src  source.Source[int, part]
 		want []string
