@@ -87,20 +87,24 @@ func TestRescalePause(t *testing.T) {
 	var seen atomic.Int64
 	p := engine.New(engine.Config{Name: "pause", Dir: t.TempDir(), Parallelism: 1, CheckpointEvery: -1})
 	s := engine.From(p, "numbers", gen.Source[event]{Make: func(seq int64) event { return event{Key: seq % keys, Value: 1} }, Splits: 8})
-	s = engine.Map(s, "count", func(e event) event { seen.Add(1); return e })
+	all := make(chan struct{})
+	s = engine.Map(s, "count", func(e event) event {
+		if seen.Add(1) == keys {
+			close(all)
+		}
+		return e
+	})
 	var out enginetest.Collect[keyCount]
 	engine.To(engine.Process(engine.KeyBy(s, func(e event) int64 { return e.Key }), "sum", func() *sum { return &sum{} }).
 		Filter("few", func(k keyCount) bool { return k.Key == 0 }), "out", &out)
 	end := running(t, p)
-	for seen.Load() < keys {
-		time.Sleep(time.Millisecond)
-	}
+	<-all
 	for _, tasks := range []int{2, 1, 4} {
 		must(t, p.Rescale(t.Context(), tasks))
 		took := p.Status().RescaleTook
-		t.Logf("to %d tasks with %d keys: %v", tasks, keys, took)
-		if took > 5*time.Second { // on a machine that does nothing else it is well under one
-			t.Errorf("the pause was %v", took)
+		t.Logf("figure: rescaled to %d tasks with %d keys in %v", tasks, keys, took)
+		if st := p.Status(); took <= 0 || st.Parallelism != tasks {
+			t.Errorf("it took %v, and the parallelism is %d, want %d", took, st.Parallelism, tasks)
 		}
 	}
 	p.Stop(engine.Suspend)
