@@ -2,9 +2,10 @@
 //
 //	workloads W N [options]
 //
-// W is w1 (chain), w2 (running sum by key), w3 (counts in windows), w2lat (w2 at a fixed rate, with latencies) or w9 (w2 with
-// a failure in the middle, with the time it takes to recover); N is the number of records. The clock runs from before the first record is made until the last one has gone through the last
-// operator; the answer is computed afterwards. See ../README.md.
+// W is w1 (chain), w2 (running sum by key), w3 (counts in windows), w2lat (w2 at a fixed rate, with latencies), w9 (w2 with a
+// failure in the middle, with the time it takes to recover), q5 (hot auctions in sliding windows) or q8 (newcomers by a window
+// join); N is the number of records. The clock runs from before the first record is made until the last one has gone through
+// the last operator; the answer is computed afterwards. See ../README.md.
 package main
 
 import (
