@@ -94,6 +94,13 @@ func version2As(cfg engine.Config, db *enginetest.Tx[keyCount], fresh *enginetes
 func savedV1(t *testing.T, cfg engine.Config, db *enginetest.Tx[keyCount], stop bool) (save string) {
 	t.Helper()
 	save = filepath.Join(t.TempDir(), "save")
+	saveV1(t, cfg, db, stop, save)
+	return save
+}
+
+// saveV1 is savedV1 with the place of the savepoint given. It lets time pass, so it belongs into a bubble.
+func saveV1(t *testing.T, cfg engine.Config, db *enginetest.Tx[keyCount], stop bool, save string) {
+	t.Helper()
 	p := version1(cfg, db)
 	end := running(t, p)
 	time.Sleep(800 * time.Millisecond)
@@ -106,7 +113,6 @@ func savedV1(t *testing.T, cfg engine.Config, db *enginetest.Tx[keyCount], stop 
 	}
 	must(t, err)
 	must(t, end())
-	return save
 }
 
 func TestUpgradeThroughASavepoint(t *testing.T) {
@@ -217,7 +223,8 @@ func TestUpgradesThatAreRefused(t *testing.T) {
 func TestBadSavepoints(t *testing.T) {
 	db := enginetest.NewTx[keyCount]()
 	cfg := engine.Config{Name: "upgrade", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: -1}
-	save := savedV1(t, cfg, db, true)
+	save := filepath.Join(t.TempDir(), "save")
+	synctest.Test(t, func(t *testing.T) { saveV1(t, cfg, db, true, save) })
 	blobs, err := filepath.Glob(filepath.Join(save, "epochs", "*", "*"))
 	must(t, err)
 	records, err := filepath.Glob(filepath.Join(save, "epochs", "*.epoch"))
