@@ -4,11 +4,11 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/state"
 )
 
@@ -62,7 +62,7 @@ func (w *Watcher) OnProcessingTimer(ctx *engine.Ctx[string], _ time.Time, out *e
 }
 
 func TestWatcher(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		in := &enginetest.Script[Beat]{Splits: map[string][]enginetest.Step[Beat]{"a": {
 			enginetest.Rec(Beat{"a", 1}), enginetest.Rec(Beat{"b", 5}), enginetest.Wait[Beat](40 * time.Second),
 			enginetest.Rec(Beat{"b", 2}), enginetest.Stay[Beat](),

@@ -3,18 +3,18 @@ package engine_test
 import (
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 )
 
 // TestAlignmentBoundsTheLead reads a fast and a slow source in one group: the fast one may be ahead by the drift, by what
 // it reads in two rounds, and by what was fetched already.
 func TestAlignmentBoundsTheLead(t *testing.T) {
 	for _, group := range []string{"", "logs"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			lead, paused := runAligned(t, group)
 			t.Logf("group %q: the fast source was ahead by %d s, %d pauses", group, lead, paused)
 			if group == "" && lead < 300 {

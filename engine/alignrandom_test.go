@@ -9,12 +9,12 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/enumerator"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/reader"
 	"github.com/weirline/weirline/source"
 )
@@ -190,14 +190,14 @@ func alignSeeds(t *testing.T) []uint64 {
 // other up, and that everything is read.
 func TestAlignmentUnderRandomSchedules(t *testing.T) {
 	for _, seed := range alignSeeds(t) {
-		synctest.Test(t, func(t *testing.T) { alignedRun(t, seed, false) })
+		bubble.Test(t, func(t *testing.T) { alignedRun(t, seed, false) })
 	}
 }
 
 // TestSomethingAlwaysRuns is the same with silent splits and an idle timeout: whenever a split has data, some split is read.
 func TestSomethingAlwaysRuns(t *testing.T) {
 	for _, seed := range alignSeeds(t) {
-		synctest.Test(t, func(t *testing.T) { alignedRun(t, seed, true) })
+		bubble.Test(t, func(t *testing.T) { alignedRun(t, seed, true) })
 	}
 }
 

@@ -8,12 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/engine/store/storetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 )
 
@@ -89,7 +89,7 @@ func TestBadStateIsRefusedAndKept(t *testing.T) {
 		"cut record":       {func(dir string) error { return os.Truncate(newest(dir, "*.epoch"), 50) }, none, version1, fault.DamagedEpoch, []string{".epoch", "-fallback"}},
 		"missing record":   {func(dir string) error { return os.Remove(newest(dir, "*.epoch")) }, none, version1, fault.DamagedEpoch, []string{".epoch", "-fallback"}},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			db := enginetest.NewTx[keyCount]()
 			cfg := engine.Config{Name: "upgrade", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: -1}
 			savedV1(t, cfg, db, false)
@@ -148,7 +148,7 @@ func (r forbidding) Remove(name string) error                   { return refused
 // TestStateWithoutPermission: a state directory of which the job may not do all it has to.
 func TestStateWithoutPermission(t *testing.T) {
 	for allow := range 4 {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			disk, refuse := storetest.NewDisk(), false
 			open := func(o store.Options) (store.Store, error) {
 				if o.FS = disk; refuse {

@@ -10,12 +10,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/state"
 )
 
@@ -217,7 +217,7 @@ func (clockless) ProcessBroadcast(m *engine.Moment, v int, out *engine.Out[strin
 
 // TestBroadcastHoldsNoClock has windows close although the broadcast stream has no event time and never ends.
 func TestBroadcastHoldsNoClock(t *testing.T) {
-	synctest.Test(t, testNoClock) // so that waiting is deterministic
+	bubble.Test(t, testNoClock) // so that waiting is deterministic
 }
 
 func testNoClock(t *testing.T) {

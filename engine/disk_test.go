@@ -11,13 +11,13 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/engine/store/storetest"
+	"github.com/weirline/weirline/internal/bubble"
 )
 
 // counting is a job with everything an epoch holds: two sources, keyed state with maps, windows, a two-phase sink.
@@ -85,7 +85,7 @@ func TestPowerFailureAtEveryDiskOperation(t *testing.T) {
 	failed := 0
 	for at := rnd.IntN(step); ; at += 1 + rnd.IntN(step) {
 		var ended bool
-		synctest.Test(t, func(t *testing.T) { ended = powerFailure(t, rnd, at) })
+		bubble.Test(t, func(t *testing.T) { ended = powerFailure(t, rnd, at) })
 		if t.Failed() {
 			t.Fatalf("failed at disk operation %d", at)
 		}
@@ -192,7 +192,7 @@ func TestMapsChangeWhileTheirSnapshotIsWritten(t *testing.T) {
 var errPlanted = errors.New("planted")
 
 func TestFullDiskIsSurvived(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		src, want := countingInput()
 		out := enginetest.NewTx[string]()
 		full := &fullStore{}

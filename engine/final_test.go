@@ -7,12 +7,12 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/bubble"
 )
 
 // halves reads a source that ends early and one that goes on, and counts both in windows. In one alignment group they are one
@@ -57,7 +57,7 @@ func windowsOf(n int) (out []string) {
 // end: what ended is ended once. Then there is nothing to run.
 func TestSourcesThatHaveEnded(t *testing.T) {
 	for _, align := range []string{"", "group"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			short, _ := steady(0, 30)
 			long, _ := steady(0, 300, 200, 240)
 			script := func(steps []enginetest.Step[int]) *enginetest.Script[int] {
@@ -116,7 +116,7 @@ func checkpointJob(t *testing.T, on *atomic.Bool, out *enginetest.Tx[int], steps
 
 // TestTheLastCheckpointIsRetried refuses the last checkpoint of a bounded job for a while.
 func TestTheLastCheckpointIsRetried(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var on atomic.Bool
 		on.Store(true)
 		time.AfterFunc(10*time.Second, func() { on.Store(false) })
@@ -136,7 +136,7 @@ func TestTheLastCheckpointIsRetried(t *testing.T) {
 // the request is kept.
 func TestARequestedCheckpointIsTaken(t *testing.T) {
 	for _, by := range []string{"store", "task"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			var on atomic.Bool
 			var prepared atomic.Int64
 			out := enginetest.NewTx[int]()
@@ -169,7 +169,7 @@ func TestARequestedCheckpointIsTaken(t *testing.T) {
 
 // TestATaskFailsInTheLastCheckpointOfAStop: the stop ends at once with the error, and the next run goes on from before.
 func TestATaskFailsInTheLastCheckpointOfAStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		steps, want := steady(0, 100)
 		in := &enginetest.Script[int]{Splits: map[string][]enginetest.Step[int]{"a": steps}}
 		out := enginetest.NewTx[int]()

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
@@ -19,6 +18,7 @@ import (
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/engine/store/storetest"
 	"github.com/weirline/weirline/enumerator"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/reader"
 	"github.com/weirline/weirline/source"
 )
@@ -70,7 +70,7 @@ func onDisk(s *lazyStore, disk *storetest.Disk) func(o store.Options) (store.Sto
 func TestSeveralCheckpointsAtOnce(t *testing.T) {
 	completed := map[int]int64{}
 	for _, most := range []int{1, 4} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			src, want := countingInput()
 			out := enginetest.NewTx[string]()
 			slow := &lazyStore{blob: always(8 * time.Millisecond), publish: always(0)}
@@ -107,7 +107,7 @@ func TestSeveralCheckpointsAtRandom(t *testing.T) {
 		rounds = 4000
 	}
 	for i := range rounds {
-		synctest.Test(t, func(t *testing.T) { severalAtRandom(t, seed+uint64(i)) })
+		bubble.Test(t, func(t *testing.T) { severalAtRandom(t, seed+uint64(i)) })
 		if t.Failed() {
 			t.Fatalf("failed; replay with WEIRLINE_SEED=%d", seed+uint64(i))
 		}
@@ -162,7 +162,7 @@ func severalAtRandom(t *testing.T, seed uint64) {
 // TestSplitsThatEndBetweenTwoCheckpoints: two checkpoints begin while the last record of a split is worked on; both must know
 // where it is.
 func TestSplitsThatEndBetweenTwoCheckpoints(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		var places []enginetest.Place
 		for i := range 20 {
 			places = append(places, enginetest.Place{Name: fmt.Sprint(i)})
@@ -191,7 +191,7 @@ func TestSplitsThatEndBetweenTwoCheckpoints(t *testing.T) {
 func TestAtLeastOnceBlocksNoChannel(t *testing.T) {
 	longest := map[bool]time.Duration{}
 	for _, least := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			quick := &enginetest.Script[stamped]{Splits: map[string][]enginetest.Step[stamped]{}}
 			slow := &enginetest.Script[stamped]{Splits: map[string][]enginetest.Step[stamped]{"s": enginetest.Recs(make([]stamped, 10)...)}}
 			for i := range int64(400) {
@@ -242,7 +242,7 @@ func (s backlogged) Enumerator(ctx context.Context, t source.Task) (source.Enume
 func TestBacklogHasAnIntervalOfItsOwn(t *testing.T) {
 	// One second of backlog, then one of news, a checkpoint each 20 ms unless the interval for backlog says otherwise.
 	for every, want := range map[time.Duration][2]int64{0: {90, 101}, 100 * time.Millisecond: {55, 61}, -1: {45, 53}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			script := &enginetest.Script[stamped]{Splits: map[string][]enginetest.Step[stamped]{"a": {enginetest.Wait[stamped](2 * time.Second)}}}
 			p := engine.New(engine.Config{
 				Name: "backlog", Dir: t.TempDir(), Parallelism: 1, CheckpointEvery: 20 * time.Millisecond, BacklogEvery: every,
@@ -258,7 +258,7 @@ func TestBacklogHasAnIntervalOfItsOwn(t *testing.T) {
 
 // TestFailuresAreCountedOncePerCheckpoint: a checkpoint that two tasks decline is one failure, and a success begins anew.
 func TestFailuresAreCountedOncePerCheckpoint(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		src, _ := countingInput()
 		src.Splits["a"] = append(src.Splits["a"], enginetest.Stay[stamped]())
 		n := 0

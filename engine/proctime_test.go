@@ -9,12 +9,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/state"
 )
@@ -112,7 +112,7 @@ func runFor(t *testing.T, p *engine.Pipeline, d time.Duration) {
 }
 
 func TestProcessingTimersFireAndAreCancelled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		base, out := time.Now(), enginetest.NewTx[woken]()
 		orders := []order{
 			{"x", "set", 100 * time.Millisecond},
@@ -147,7 +147,7 @@ func TestProcessingTimersFireAndAreCancelled(t *testing.T) {
 }
 
 func TestProcessingTimersAreRestored(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		base, out := time.Now(), enginetest.NewTx[woken]()
 		var orders []order
 		var want []string
@@ -190,7 +190,7 @@ func TestProcessingTimersAreRestored(t *testing.T) {
 
 // TestRestoredAfterAFailure: a restart from nothing is none from a checkpoint.
 func TestRestoredAfterAFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		base, out := time.Now(), enginetest.NewTx[woken]()
 		in := &enginetest.Script[order]{Splits: map[string][]enginetest.Step[order]{"a": {
 			enginetest.Crash[order](), enginetest.Rec(order{"x", "set", 0}), enginetest.Wait[order](time.Second),
@@ -206,7 +206,7 @@ func TestRestoredAfterAFailure(t *testing.T) {
 
 // TestNoProcessingTimerFiresAfterAStop has a timer fire each millisecond, and a store that doesn't take the last checkpoint for a while.
 func TestNoProcessingTimerFiresAfterAStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		base, out := time.Now(), enginetest.NewTx[woken]()
 		var full atomic.Bool
 		dir := t.TempDir()
@@ -250,7 +250,7 @@ func TestNoProcessingTimerFiresAfterAStop(t *testing.T) {
 }
 
 func TestADrainLeavesProcessingTimers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		base, out := time.Now(), enginetest.NewTx[woken]()
 		var log strings.Builder
 		cfg := engine.Config{Dir: t.TempDir(), Parallelism: 1, Log: slog.New(slog.NewTextHandler(&log, nil))}

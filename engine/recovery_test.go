@@ -8,12 +8,12 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 )
@@ -199,7 +199,7 @@ func records(ws []keyCount) (n int64) {
 
 // TestScriptedCrashes runs a job in false time through crashes at every step of its input: rows appear once each.
 func TestScriptedCrashes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		src := &enginetest.Script[int]{Splits: map[string][]enginetest.Step[int]{}}
 		var want []int
 		for s := range 3 {
@@ -243,7 +243,7 @@ func (s *stuck) Flush(ctx context.Context) error {
 }
 
 func TestCheckpointTimeoutsEndTheJobAtLast(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		src := &enginetest.Script[int]{Splits: map[string][]enginetest.Step[int]{"a": {enginetest.Rec(1), enginetest.Stay[int]()}}}
 		p := engine.New(engine.Config{
 			Name: "timeout", Dir: t.TempDir(), Parallelism: 1, CheckpointEvery: time.Second, CheckpointTimeout: time.Second,
@@ -262,7 +262,7 @@ func TestCheckpointTimeoutsEndTheJobAtLast(t *testing.T) {
 
 func TestPauseBetweenCheckpoints(t *testing.T) {
 	for _, pause := range []time.Duration{0, 70 * time.Millisecond} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			src := &enginetest.Script[int]{Splits: map[string][]enginetest.Step[int]{"a": {enginetest.Wait[int](time.Second)}}}
 			p := engine.New(engine.Config{
 				Name: "pause", Dir: t.TempDir(), Parallelism: 1, CheckpointEvery: 20 * time.Millisecond, MinPause: pause,

@@ -5,11 +5,11 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -39,7 +39,7 @@ func steady(first, n int, crashes ...int) (steps []enginetest.Step[int], want []
 }
 
 func TestARegionRestartsAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		faulty, wantFaulty := steady(0, 60, 10, 25, 26, 50)
 		calm, wantCalm := steady(1000, 200)
 		a, b := newLives(), newLives()
@@ -75,7 +75,7 @@ func TestARegionRestartsAlone(t *testing.T) {
 
 // An alignment group makes one region of sources that nothing else connects.
 func TestAnAlignmentGroupIsOneRegion(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		faulty, _ := steady(0, 30, 10)
 		calm, _ := steady(1000, 60)
 		a, b := newLives(), newLives()

@@ -6,17 +6,17 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 )
 
 func TestRescaleWhileRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const n = 30_000
 		cfg := engine.Config{Name: "sums", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: 30 * time.Millisecond, KeyGroups: 16}
 		db := enginetest.NewTx[keyCount]()
@@ -45,7 +45,7 @@ func TestRescaleAndTrouble(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const n = 30_000
 		var seen atomic.Int64
 		cfg := engine.Config{
@@ -113,7 +113,7 @@ func TestRescalePause(t *testing.T) {
 
 // TestFixedParallelismBesideRescaling goes through plans in which links are fused, forward and rebalanced in turn.
 func TestFixedParallelismBesideRescaling(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const n = 10_000
 		p := engine.New(engine.Config{Name: "fixed", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: -1})
 		s := engine.From(p, "numbers", gen.Source[int64]{Make: func(seq int64) int64 { return seq }, Count: n, PerSecond: 5000, Splits: 4})

@@ -3,11 +3,11 @@ package engine_test
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 )
 
 // failing runs a job whose n-th attempt panics after the n-th of these times, and which ends well after the last. It returns the
@@ -58,7 +58,7 @@ func TestRestartStrategies(t *testing.T) {
 		{"rate, spent", engine.Restart{Attempts: 2, Delay: -1, Per: 10 * s}, times(4*s, 5), []float64{4, 8, 12}, "WL1405"},
 		{"none", engine.Restart{Attempts: -1}, times(s, 1), []float64{1}, "WL1401"},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			st, at, err := failing(t, c.r, -1, c.after...)
 			if codeOf(err) != c.code {
 				t.Errorf("%s: got %v", c.name, err)
@@ -80,7 +80,7 @@ func TestRestartStrategies(t *testing.T) {
 }
 
 func TestJitterSpreadsRestarts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		_, at, err := failing(t, engine.Restart{Delay: 10 * time.Second, Factor: 1, Jitter: 0.5}, -1, make([]time.Duration, 8)...)
 		if err != nil {
 			t.Fatal(err)
@@ -100,7 +100,7 @@ func TestJitterSpreadsRestarts(t *testing.T) {
 }
 
 func TestFailuresAreRemembered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		began := time.Now()
 		r := engine.Restart{Attempts: 20, Delay: time.Second, Factor: 1, Jitter: -1}
 		st, _, err := failing(t, r, -1, make([]time.Duration, 21)...)

@@ -6,7 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
+
+	"github.com/weirline/weirline/internal/bubble"
 )
 
 // rewriting is the flag -rewrite, which the tests of plans declare.
@@ -34,7 +35,7 @@ func runScripts(t *testing.T, dir string, newActor func(t *testing.T) actor) {
 				t.Fatal(err)
 			}
 			var got string
-			synctest.Test(t, func(t *testing.T) { got = play(newActor(t), string(b)) })
+			bubble.Test(t, func(t *testing.T) { got = play(newActor(t), string(b)) })
 			if rewriting() {
 				if err := os.WriteFile(name, []byte(got), 0o600); err != nil {
 					t.Fatal(err)

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/bubble"
 )
 
 // refusing is a store that refuses to complete epochs while it is told to.
@@ -32,7 +32,7 @@ func (s refusing) Publish(r *store.Record) error {
 // from the last complete one instead of waiting. A full disk is waited for.
 func TestSlotsThatWaitForEver(t *testing.T) {
 	for _, full := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			steps, want := steady(0, 100)
 			in := &enginetest.Script[int]{Splits: map[string][]enginetest.Step[int]{"a": steps}}
 			to := enginetest.NewTx[int]()

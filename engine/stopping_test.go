@@ -5,11 +5,11 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/source"
 )
@@ -73,7 +73,7 @@ func TestStopDuringRecovery(t *testing.T) {
 		dead  bool          // the destination is gone, so that committers hang in recovery
 		lists bool          // another source takes its time to find splits
 	}{{"in the pause before a restart", time.Hour, false, false}, {"while committers recover", -1, true, false}, {"while discovering", -1, false, true}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			steps, want := steady(0, 40, 20)
 			in := &enginetest.Script[int]{Splits: map[string][]enginetest.Step[int]{"a": steps}}
 			to := &deadServer{Tx: enginetest.NewTx[int]()}

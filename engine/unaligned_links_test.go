@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/connector/gen"
@@ -15,6 +14,7 @@ import (
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/engine/store/storetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 )
 
@@ -76,7 +76,7 @@ func killedUnaligned(t *testing.T, par [2]int, build func(p *engine.Pipeline, sl
 func TestUnalignedBadRecords(t *testing.T) {
 	const n = 6000
 	for _, par := range [][2]int{{1, 3}, {3, 1}, {2, 2}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			good, bad := enginetest.NewTx[int64](), enginetest.NewTx[string]()
 			rec := killedUnaligned(t, par, func(p *engine.Pipeline, slow func() time.Duration) {
 				s := engine.From(p, "numbers", gen.Source[int64]{Make: func(n int64) int64 { return n }, Count: n, Splits: 3})
@@ -116,7 +116,7 @@ func TestUnalignedBadRecords(t *testing.T) {
 // TestUnalignedBroadcastStaysAligned: what is on its way to all tasks is waited for; other links of the same job are overtaken.
 func TestUnalignedBroadcastStaysAligned(t *testing.T) {
 	const n = 1500
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		out := enginetest.NewTx[int64]()
 		rec := killedUnaligned(t, [2]int{3, 3}, func(p *engine.Pipeline, slow func() time.Duration) {
 			s := engine.From(p, "numbers", gen.Source[int64]{Make: func(n int64) int64 { return n }, Count: n, Splits: 3})

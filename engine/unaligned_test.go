@@ -9,13 +9,13 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/engine/store/storetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/state"
 )
@@ -100,7 +100,7 @@ func sequences(splits, each int, step func(i int) []enginetest.Step[sequence]) (
 // is exact and in order by key.
 func TestUnalignedIsQuickBehindASlowSink(t *testing.T) {
 	for _, par := range [][2]int{{1, 4}, {4, 1}, {3, 2}, {2, 2}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			src, want := sequences(5, 300, func(int) []enginetest.Step[sequence] { return nil })
 			out := enginetest.NewTx[string]()
 			disk := storetest.NewDisk()
@@ -160,7 +160,7 @@ func TestUnalignedAtRandom(t *testing.T) {
 	}
 	var unaligned, stored int64
 	for i := range rounds {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			u, b := unalignedAtRandom(t, seed+uint64(i))
 			unaligned, stored = unaligned+u, stored+b
 		})
@@ -255,7 +255,7 @@ func TestUnalignedWindowsAtRandom(t *testing.T) {
 		rounds = 6000
 	}
 	for i := range rounds {
-		synctest.Test(t, func(t *testing.T) { unalignedWindows(t, seed+uint64(i)) })
+		bubble.Test(t, func(t *testing.T) { unalignedWindows(t, seed+uint64(i)) })
 		if t.Failed() {
 			t.Fatalf("failed; replay with WEIRLINE_SEED=%d", seed+uint64(i))
 		}

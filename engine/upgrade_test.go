@@ -9,12 +9,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/savepoint"
 	"github.com/weirline/weirline/state"
@@ -117,7 +117,7 @@ func saveV1(t *testing.T, cfg engine.Config, db *enginetest.Tx[keyCount], stop b
 
 func TestUpgradeThroughASavepoint(t *testing.T) {
 	for _, par := range []int{1, 5} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			db := enginetest.NewTx[keyCount]()
 			cfg := engine.Config{Name: "upgrade", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: 50 * time.Millisecond}
 			save := savedV1(t, cfg, db, true)
@@ -170,7 +170,7 @@ func wantTallies() map[int64][2]int64 {
 
 // TestUpgradesThatAreRefused: each says what is wrong and how to go on, and deletes nothing.
 func TestUpgradesThatAreRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		db := enginetest.NewTx[keyCount]()
 		cfg := engine.Config{Name: "upgrade", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: -1}
 		save := savedV1(t, cfg, db, false) // with transactions that aren't known to be committed elsewhere
@@ -224,7 +224,7 @@ func TestBadSavepoints(t *testing.T) {
 	db := enginetest.NewTx[keyCount]()
 	cfg := engine.Config{Name: "upgrade", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: -1}
 	save := filepath.Join(t.TempDir(), "save")
-	synctest.Test(t, func(t *testing.T) { saveV1(t, cfg, db, true, save) })
+	bubble.Test(t, func(t *testing.T) { saveV1(t, cfg, db, true, save) })
 	blobs, err := filepath.Glob(filepath.Join(save, "epochs", "*", "*"))
 	must(t, err)
 	records, err := filepath.Glob(filepath.Join(save, "epochs", "*.epoch"))
@@ -326,7 +326,7 @@ func TestWatermarksSurviveEverything(t *testing.T) {
 		return p, &out, &late
 	}
 	for _, how := range []string{"resume", "resume wider", "savepoint", "savepoint wider", "rescale"} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			cfg := engine.Config{Name: "late", Dir: t.TempDir(), Parallelism: 2, BatchSize: 1, CheckpointEvery: -1}
 			steps := append(slices.Clone(first), enginetest.Stay[stamped]())
 			if how == "rescale" {

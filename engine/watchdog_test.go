@@ -7,11 +7,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -80,7 +80,7 @@ func TestWatchdogNamesWhatIsStuck(t *testing.T) {
 			engine.To(s, "out", &enginetest.Collect[int]{})
 		}, "", map[string]string{"in/0": engine.StateInput}},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			log := &logged{}
 			p := engine.New(engine.Config{
 				Name: "stuck", Dir: t.TempDir(), Parallelism: 1, CheckpointEvery: -1, Watchdog: c.limit, QueueBatches: 2, BatchSize: 1,
@@ -121,7 +121,7 @@ func TestWatchdogNamesWhatIsStuck(t *testing.T) {
 
 // A source that is active and silent holds back another one of its group for ever: nobody is in a call, and there is input.
 func TestWatchdogSeesThatNothingMoves(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log := &logged{}
 		p := engine.New(engine.Config{
 			Name: "stuck", Dir: t.TempDir(), Parallelism: 1, Watchdog: 10 * time.Second, Log: slog.New(slog.NewTextHandler(log, nil)),

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/enumerator"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/source"
 )
 
@@ -114,7 +114,7 @@ func TestListRetriesAfterAnError(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		fail, calls := error(nil), 0
 		e := newEnum(t, enumerator.Watch(func(context.Context) ([]item, error) {
 			calls++

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/operators"
 	"github.com/weirline/weirline/state"
 )
@@ -291,7 +291,7 @@ func scripted(p *engine.Pipeline, vs []view, wait int, cs []click) (viewsBy, cli
 func TestLateRecordsOfJoins(t *testing.T) {
 	for _, kind := range []string{"window", "interval"} {
 		t.Run(kind, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { testLate(t, kind) }) // so that waiting is deterministic
+			bubble.Test(t, func(t *testing.T) { testLate(t, kind) }) // so that waiting is deterministic
 		})
 	}
 }

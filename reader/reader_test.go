@@ -7,10 +7,10 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/enumerator"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/reader"
 	"github.com/weirline/weirline/source"
 )
@@ -80,7 +80,7 @@ func wait(ctx context.Context, a at, _ *source.Batch[string]) (at, error) {
 }
 
 func TestWaitingSplitDoesNotStarveOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		step := func(ctx context.Context, a at, out *source.Batch[string]) (at, error) {
 			if a.Name == "quiet" {
 				return wait(ctx, a, out)
@@ -106,7 +106,7 @@ func TestWaitingSplitDoesNotStarveOthers(t *testing.T) {
 }
 
 func TestPauseWakesAWaitingRead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		step := func(ctx context.Context, a at, out *source.Batch[string]) (at, error) {
 			if a.Name == "quiet" {
 				return wait(ctx, a, out)
@@ -135,7 +135,7 @@ func TestPauseWakesAWaitingRead(t *testing.T) {
 }
 
 func TestEverythingPausedBlocks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r := open(t, reader.Poll(forever), at{Name: "a"})
 		defer r.Close()
 		p, _ := source.As[source.Pauser](r)
@@ -150,7 +150,7 @@ func TestEverythingPausedBlocks(t *testing.T) {
 }
 
 func TestEmptyRoundsRest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		calls := 0
 		r := open(t, reader.Poll(func(_ context.Context, a at, _ *source.Batch[string]) (at, error) {
 			calls++
@@ -232,7 +232,7 @@ func TestRateLimit(t *testing.T) {
 		parallelism int
 		want        float64 // records in 10 seconds
 	}{{1000, 1, 10000}, {1000, 4, 2500}, {0.5, 1, 6}, {1e6, 1, 1e7}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			src := reader.RateLimit(source.Of(enumerator.Static[at](), reader.Poll(forever)), c.rate)
 			r, err := src.Reader(t.Context(), source.Task{Parallelism: c.parallelism})
 			if err != nil {

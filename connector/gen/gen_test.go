@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/connector/gen"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/source"
 	"github.com/weirline/weirline/source/sourcetest"
@@ -74,7 +74,7 @@ func drain(t *testing.T, src gen.Source[int64], at gen.Split, limit int, stop fu
 }
 
 func TestSchedule(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		src := gen.Source[int64]{Make: same, PerSecond: 100}
 		at := gen.Split{Index: 0, Step: 2, Next: 600} // restored: goes on from here, at once
 		b, came := drain(t, src, at, 1000, func(n int) bool { return n >= 100 })
@@ -91,7 +91,7 @@ func TestSchedule(t *testing.T) {
 }
 
 func TestHighRateComesInBatches(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		reads := 0
 		src := gen.Source[int64]{Make: same, PerSecond: 1e6}
 		_, came := drain(t, src, gen.Split{Step: 1}, 1<<20, func(n int) bool { reads++; return n >= 100_000 })
@@ -140,7 +140,7 @@ func TestSplitsStayWithTheJob(t *testing.T) {
 }
 
 func TestWaitHeedsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r, err := gen.Source[int64]{Make: same, PerSecond: 0.001}.Reader(t.Context(), source.Task{})
 		if err != nil {
 			t.Fatal(err)

@@ -137,6 +137,7 @@ var layers = []layer{
 		append([]string{"github.com/klauspost/compress"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
 	},
+	{[]string{"internal/bubble"}, nil, "tests of every package run in it"},
 	{[]string{"connector/gen"}, toolkits, "a connector has its toolkits and one client library, and no engine"},
 	{
 		[]string{"connector/kafka"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 )
 
@@ -33,7 +34,7 @@ func (p *Plan) Run(t *testing.T) (res Result) {
 			res.Wrongs = append(res.Wrongs, fmt.Sprintf("%v\n%s", r, bubbles()))
 		}
 	}()
-	synctest.Test(t, func(*testing.T) { p.runs1(&res) })
+	bubble.Test(t, func(*testing.T) { p.runs1(&res) })
 	return res
 }
 

@@ -5,12 +5,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/weirline/weirline/internal/bubble"
 )
 
 const linger = 10 * time.Millisecond
 
 func TestBatchByCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := &dest{}
 		w := open(t, d, Sink[rec]{MaxBatch: 3, MaxInFlight: 1, Linger: linger})
 		write(t, w, seq("a", 0, 7)...)
@@ -37,7 +39,7 @@ func TestBatchByBytes(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				d := &dest{}
 				w := open(t, d, Sink[rec]{
 					MaxBatch: c.batch, MaxBytes: c.size, MaxInFlight: 1, Linger: linger,
@@ -54,7 +56,7 @@ func TestBatchByBytes(t *testing.T) {
 }
 
 func TestBatchByAgeOfItsFirstRecord(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := &dest{}
 		w := open(t, d, Sink[rec]{Linger: linger})
 		write(t, w, rec{"a", 0})
@@ -78,7 +80,7 @@ func TestBatchByAgeOfItsFirstRecord(t *testing.T) {
 }
 
 func TestNoLinger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := &dest{}
 		w := open(t, d, Sink[rec]{Linger: -1})
 		write(t, w, rec{"a", 0})
@@ -88,7 +90,7 @@ func TestNoLinger(t *testing.T) {
 }
 
 func TestLimitOfCallsInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		d := &dest{answer: func(context.Context, []rec) error { <-gate; return nil }}
 		w := open(t, d, Sink[rec]{MaxBatch: 1, MaxInFlight: 3})
@@ -104,7 +106,7 @@ func TestLimitOfCallsInFlight(t *testing.T) {
 }
 
 func TestTimeoutOfOneAttempt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		tries := 0
 		d := &dest{}
 		d.answer = func(ctx context.Context, _ []rec) error {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 )
@@ -55,7 +56,7 @@ func TestPartialFailureSendsOnlyWhatFailed(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				d := &dest{answer: script(c.errs...)}
 				w := open(t, d, Sink[rec]{Key: c.key})
 				write(t, w, c.batch...)
@@ -86,7 +87,7 @@ func TestRetryDelays(t *testing.T) {
 }
 
 func TestWaitsWhileDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		up := time.Now().Add(time.Hour)
 		calls := 0
 		d := &dest{}
@@ -109,7 +110,7 @@ func TestWaitsWhileDown(t *testing.T) {
 }
 
 func TestRetryAfterIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		d := &dest{answer: script(&Partial{map[int]error{0: sink.RetryAfter(errDown, time.Minute), 1: errDown}})}
 		w := open(t, d, Sink[rec]{Retry: Retry{Jitter: -1}})
@@ -121,7 +122,7 @@ func TestRetryAfterIsKept(t *testing.T) {
 }
 
 func TestAttemptLimitRefuses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := &dest{answer: script(errDown, errDown, errDown)}
 		w := open(t, d, Sink[rec]{Retry: Retry{Attempts: 2}})
 		write(t, w, rec{"a", 0})
@@ -134,7 +135,7 @@ func TestAttemptLimitRefuses(t *testing.T) {
 }
 
 func TestRejectedRecords(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		bad := errors.New("bad value")
 		d := &dest{answer: script(&sink.Rejected{Errs: map[int]error{1: bad}})}
 		w := open(t, d, Sink[rec]{})
@@ -173,7 +174,7 @@ func restored(t *testing.T, state []byte) string {
 }
 
 func TestUncollectedRejectsTakeTheRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := &dest{answer: func(context.Context, []rec) error { return &Partial{map[int]error{0: Refuse(errDown)}} }}
 		w := open(t, d, Sink[rec]{MaxBatch: 1, MaxBuffered: 2})
 		write(t, w, seq("a", 0, 3)...)
@@ -198,7 +199,7 @@ func TestFatalAnswers(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				w := open(t, &dest{answer: c.answer}, Sink[rec]{})
 				woken := 0
 				w.OnRoom(func() { woken++ })

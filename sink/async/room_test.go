@@ -9,11 +9,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/sink"
 )
 
 func TestRoomAndOverdraft(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		d := &dest{answer: func(context.Context, []rec) error { <-gate; return nil }}
 		w := open(t, d, Sink[rec]{MaxBatch: 2, MaxInFlight: 1, MaxBuffered: 4})
@@ -46,7 +47,7 @@ func TestRoomAndOverdraft(t *testing.T) {
 }
 
 func TestWriteWaitsForRoom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := &dest{answer: func(context.Context, []rec) error { <-time.After(time.Second); return nil }}
 		w := open(t, d, Sink[rec]{MaxInFlight: 1, MaxBufferedBytes: 10, Size: func(rec) int { return 5 }})
 		begun := time.Now()
@@ -58,7 +59,7 @@ func TestWriteWaitsForRoom(t *testing.T) {
 }
 
 func TestLanesKeepOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		busy := map[string]bool{}
 		seen := map[string]int{}
 		mu := make(chan struct{}, 1)
@@ -101,7 +102,7 @@ func TestLanesKeepOrder(t *testing.T) {
 }
 
 func TestSlowKeyHoldsNoOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := &dest{answer: func(_ context.Context, batch []rec) error {
 			errs := map[int]error{}
 			for i, r := range batch {
@@ -124,7 +125,7 @@ func TestSlowKeyHoldsNoOther(t *testing.T) {
 }
 
 func TestStreakIsLoggedOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		log, m := &logLines{}, newCounts()
 		d := &dest{answer: script(errDown, errDown, errDown)}
 		w := openTask(t, d, Sink[rec]{MaxBatch: 3, MaxInFlight: 1, Retry: Retry{Jitter: -1}}, testTask(log, m))
@@ -157,7 +158,7 @@ func TestStreakIsLoggedOnce(t *testing.T) {
 }
 
 func TestOldestRecordShowsWhileSendHangs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		m := newCounts()
 		d := &dest{answer: func(ctx context.Context, _ []rec) error { <-ctx.Done(); return ctx.Err() }}
 		w := openTask(t, d, Sink[rec]{Timeout: -1}, testTask(&logLines{}, m))
@@ -172,7 +173,7 @@ func TestOldestRecordShowsWhileSendHangs(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		returned := 0
 		d := &dest{answer: func(ctx context.Context, _ []rec) error {
 			<-ctx.Done()

@@ -11,11 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/sink"
 )
 
 func TestSnapshotDoesNotWait(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		gate := make(chan struct{})
 		d := &dest{answer: func(context.Context, []rec) error { <-gate; return nil }}
 		w := open(t, d, Sink[rec]{MaxBatch: 2, MaxInFlight: 2})
@@ -37,7 +38,7 @@ func TestSnapshotDoesNotWait(t *testing.T) {
 }
 
 func TestSnapshotKeepsOrderAcrossRetries(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := &dest{answer: script(&Partial{map[int]error{1: errDown}})}
 		w := open(t, d, Sink[rec]{MaxBatch: 3})
 		write(t, w, seq("a", 0, 4)...)
@@ -49,7 +50,7 @@ func TestSnapshotKeepsOrderAcrossRetries(t *testing.T) {
 }
 
 func TestRestoreTakesSeveralStatesOverTheLimits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		hang := &dest{answer: func(ctx context.Context, _ []rec) error { <-ctx.Done(); return ctx.Err() }}
 		var states [][]byte
 		for _, k := range []string{"a", "b"} {
@@ -77,7 +78,7 @@ func TestRestoreTakesSeveralStatesOverTheLimits(t *testing.T) {
 }
 
 func TestRestoreArmsTheTimer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		hang := &dest{answer: func(ctx context.Context, _ []rec) error { <-ctx.Done(); return ctx.Err() }}
 		old := open(t, hang, Sink[rec]{})
 		write(t, old, rec{"a", 1})
@@ -140,7 +141,7 @@ func TestModel(t *testing.T) {
 	}
 	for i := range uint64(150) {
 		t.Run(fmt.Sprint("seed=", seed+i), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { runModel(t, seed+i) })
+			bubble.Test(t, func(t *testing.T) { runModel(t, seed+i) })
 			if t.Failed() {
 				t.Logf("again: WEIRLINE_SEED=%d go test -run TestModel ./sink/async", seed+i)
 			}

@@ -15,11 +15,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/engine/store/blob"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 )
@@ -378,7 +378,7 @@ func requestsFail(t *testing.T, steps, stride int, bucket func() blob.Bucket) {
 	for at := 1 + int(seed)%stride; at <= whole.n; at += stride {
 		for how := range hows {
 			for _, length := range []int{1, 6, 1 << 30} {
-				synctest.Test(t, func(t *testing.T) {
+				bubble.Test(t, func(t *testing.T) {
 					f := &faulty{Bucket: bucket(), from: at, to: at + length - 1, how: how, failed: errors.New("broken pipe")}
 					h := script(f, seed, steps, length == 1<<30)
 					f.from = 0

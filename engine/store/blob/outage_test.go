@@ -5,18 +5,18 @@ import (
 	"errors"
 	"maps"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/engine/store/blob"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 )
 
 // TestSlow runs the script on a store where each request takes a second.
 func TestSlow(t *testing.T) {
 	seed := newSeed(t)
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		f := &faulty{Bucket: newMemory(), slow: time.Second}
 		h := script(f, seed, 30, true)
 		if h.failed != nil {
@@ -86,7 +86,7 @@ func (l *late) Create(ctx context.Context, key string, data []byte) error {
 func TestLateRequest(t *testing.T) {
 	for _, when := range []string{"before asking", "before taking over", "after taking over"} {
 		t.Run(when, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				l := &late{memory: newMemory()}
 				h := script(l, 7, 20, true)
 				if h.failed != nil {
