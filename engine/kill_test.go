@@ -121,9 +121,13 @@ func killChild(dir, at string, par int, n int64) int {
 	if os.Getenv("WEIRLINE_KILL_BACKEND") == "pebble" {
 		cfg.State = pebble.New(pebble.Options{Room: 20_000, BlockCache: 1 << 20, MemTable: 1 << 18})
 	}
+	rate := 4_000.0 // slow enough that there is input left in the epoch in which it dies, on a busy machine too
+	if at == killNever {
+		rate = 40_000
+	}
 	p := engine.New(cfg)
 	s := engine.From(p, "numbers", gen.Source[int64]{
-		Make: func(seq int64) int64 { return seq }, Count: killRecords, PerSecond: 40_000, Splits: 4,
+		Make: func(seq int64) int64 { return seq }, Count: killRecords, PerSecond: rate, Splits: 4,
 	})
 	s = engine.Process(engine.KeyBy(s, func(v int64) int64 { return v % killKeys }), "rank", func() *rank { return &rank{} })
 	engine.ToTx(s, "out", suicidal{files.TxSink[int64]{Dir: filepath.Join(dir, "out")}, at, &left})

@@ -12,13 +12,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/savepoint"
 	"github.com/weirline/weirline/sink"
@@ -101,7 +101,7 @@ func wants(t *testing.T, err error, code fault.Code, texts ...string) {
 func TestStopWithSavepointAndBeginAnywhere(t *testing.T) {
 	for _, mode := range []engine.StopMode{engine.Suspend, engine.Drain} {
 		for _, par := range []int{1, 3, 32} {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				const n = 20_000
 				cfg := engine.Config{Name: "sums", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: 20 * time.Millisecond}
 				save := filepath.Join(t.TempDir(), "save")
@@ -141,7 +141,7 @@ func TestStopWithSavepointAndBeginAnywhere(t *testing.T) {
 }
 
 func TestSavepointsOfARunningJob(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		const n = 20_000
 		var seen atomic.Int64
 		cfg := engine.Config{
@@ -226,7 +226,7 @@ func TestAFailingSavepointHurtsNobody(t *testing.T) {
 		"unknown": {publish: fmt.Errorf("%w: %w", store.ErrUnknown, planted)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				const n = 10_000
 				base, hang := t.TempDir(), make(chan struct{})
 				cfg := engine.Config{
@@ -278,6 +278,14 @@ func TestSavepointOfAJobThatDoesNotRun(t *testing.T) {
 	wants(t, err, fault.NotRunning)
 }
 
+func retained(t *testing.T, dir string) []store.Info {
+	t.Helper()
+	d, err := store.Open(dir, store.Options{ReadOnly: true})
+	must(t, err)
+	defer d.Close()
+	return d.Records()
+}
+
 func TestBeginFromAnOlderCheckpoint(t *testing.T) {
 	const n = 20_000
 	dir := t.TempDir()
@@ -290,10 +298,7 @@ func TestBeginFromAnOlderCheckpoint(t *testing.T) {
 		}
 	})
 	must(t, p.Run(ctx))
-	d, err := store.Open(dir, store.Options{ReadOnly: true})
-	must(t, err)
-	kept := d.Records()
-	must(t, d.Close())
+	kept := retained(t, dir)
 	old, newest := kept[len(kept)-2].Epoch, kept[len(kept)-1].Epoch
 
 	start := savepoint.Start{Job: cfg.Name, From: fmt.Sprintf("epoch:%d", old)}
@@ -303,9 +308,10 @@ func TestBeginFromAnOlderCheckpoint(t *testing.T) {
 		err := sums(cfg, n, 0, db, trip).Run(t.Context())
 		return db.Rows(), err
 	}
-	_, err = run(quiet)
+	_, err := run(quiet)
 	wants(t, err, fault.NewerThere, fmt.Sprintf("checkpoint %d", newest), "-rewind")
 	var log strings.Builder
+	cfg.Retain = 1
 	start.Rewind, start.Log = true, slog.New(slog.NewTextHandler(&log, nil))
 	cfg.Begin = start.Begin
 	rows, err := run(quiet)
@@ -326,7 +332,10 @@ func TestBeginFromAnOlderCheckpoint(t *testing.T) {
 	if !strings.Contains(log.String(), "appears again") {
 		t.Errorf("nothing is said of what is lost: %s", log.String())
 	}
-	// The same command again goes on from the newest; here the input had ended.
+	// The same command again goes on from the newest, though the one it began from is retired; here the input had ended.
+	if kept := retained(t, dir); kept[0].Epoch <= old {
+		t.Errorf("checkpoint %d isn't retired", old)
+	}
 	if rows, err = run(func(event) { t.Error("it went back again") }); err != nil || len(rows) > 0 {
 		t.Errorf("the second run: %d rows, %v", len(rows), err)
 	}

@@ -39,6 +39,8 @@ type Start struct {
 
 const fromEpoch = "epoch:"
 
+const begunBefore = "the state was begun from there before; going on from its newest checkpoint"
+
 // Begin puts the epoch into the job's own store: see engine.Config.Begin. Errors leave that as it is. They are fault.NoCheckpoint,
 // OtherJob, DamagedEpoch, NewerThere, and those of opening and writing.
 func (s Start) Begin(own store.Store) error {
@@ -57,10 +59,23 @@ func (s Start) Begin(own store.Store) error {
 		return fault.New(fault.NoCheckpoint, "%q is no checkpoint: %q is no number", s.From, number)
 	}
 	rec, err := own.Load(n)
+	if errors.Is(err, fault.New(fault.NoCheckpoint, "")) && s.begunFromRetired(own, n) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	return s.begin(own, own, rec)
+}
+
+// begunFromRetired reports whether the state goes on from its epoch n, which may have been retired since.
+func (s Start) begunFromRetired(own store.Store, n uint64) bool {
+	newest, err := own.Latest()
+	if err != nil || newest == nil || !strings.HasPrefix(newest.Origin, fmt.Sprintf("epoch %d taken ", n)) {
+		return false
+	}
+	s.Log.Info(begunBefore, "from", s.From, "epoch", newest.Epoch)
+	return true
 }
 
 func (s Start) fromSavepoint(own store.Store) error {
@@ -100,8 +115,11 @@ func (s Start) begin(own, from store.Store, rec *store.Record) error {
 		return err
 	}
 	origin := fmt.Sprintf("epoch %d taken %s", rec.Epoch, rec.Taken.Format(time.RFC3339Nano))
+	if own != from {
+		origin = "savepoint of " + origin
+	}
 	if newest != nil && (newest.Origin == origin || own == from && newest.Epoch == rec.Epoch) {
-		s.Log.Info("the state was begun from there before; going on from its newest checkpoint", "from", s.From, "epoch", newest.Epoch)
+		s.Log.Info(begunBefore, "from", s.From, "epoch", newest.Epoch)
 		return nil
 	}
 	if err := s.mayRewind(newest, rec); err != nil {

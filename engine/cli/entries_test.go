@@ -78,7 +78,7 @@ func TestStateIsShownWithoutTheJob(t *testing.T) {
 	}
 	tell(t, exitUsage, []string{"checkpoint", "export", small[1], "-operator", "letters"}, "WL1501", `"letters"`, "checkpoint show")
 	tell(t, exitUsage, append([]string{"checkpoint", "export"}, small...), "WL1501", "EPOCH|PATH")
-	tell(t, exitFailed, append([]string{"checkpoint", "export", "99"}, small...), "WL1104", "no checkpoint 99")
+	tell(t, exitUsage, append([]string{"checkpoint", "export", "99"}, small...), "WL1113", "no checkpoint 99")
 
 	changes := lines[savepoint.Change](t, tell(t, exitDone, []string{"checkpoint", "diff", small[1], large[1], "-entries"}))
 	if len(changes) != 2 && len(changes) != 3 { // the ends of the TTL differ too, and the first of a task may

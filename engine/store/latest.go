@@ -146,7 +146,7 @@ func (d *Dir) Load(epoch uint64) (*Record, error) {
 	has := d.find(epoch) >= 0
 	d.mu.Unlock()
 	if !has {
-		return nil, fault.New(fault.DamagedEpoch, "%s has no checkpoint %d", d.root, epoch).
+		return nil, fault.New(fault.NoCheckpoint, "%s has no checkpoint %d", d.root, epoch).
 			WithFix("choose one of the checkpoints that are listed")
 	}
 	r, _, err := d.readRecord(epoch, 0)

@@ -48,7 +48,7 @@ type Epochs interface {
 	// damaged epochs. For use only if the user allows it: what was committed since will appear again.
 	Fallback() (*Record, error)
 
-	// Load returns a retained epoch by its number.
+	// Load returns a retained epoch by its number; fault.NoCheckpoint if it isn't there.
 	Load(epoch uint64) (*Record, error)
 
 	// Records lists the retained epochs, oldest first.

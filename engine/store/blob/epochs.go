@@ -339,7 +339,7 @@ func (s *Store) Load(epoch uint64) (*store.Record, error) {
 	}
 	s.mu.Unlock()
 	if i < 0 {
-		return nil, fault.New(fault.DamagedEpoch, "%s has no checkpoint %d", s.b, epoch).
+		return nil, fault.New(fault.NoCheckpoint, "%s has no checkpoint %d", s.b, epoch).
 			WithFix("choose one of the checkpoints that are listed")
 	}
 	r, _, err := s.readRecord(k.ref)

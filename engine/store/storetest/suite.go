@@ -237,7 +237,7 @@ func retention(t *testing.T, s *suite) {
 		t.Errorf("loaded %d", r.Epoch)
 	}
 	_, err = d.Load(2)
-	s.code(err, fault.DamagedEpoch, "no checkpoint 2")
+	s.code(err, fault.NoCheckpoint, "no checkpoint 2")
 	if n := s.count(".blob"); n != 3 {
 		t.Errorf("%d blobs of three epochs: %q", n, s.Files())
 	}
