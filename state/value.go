@@ -71,7 +71,15 @@ func newSingle[K comparable, V any](sc *Scope[K], name string, kd kind, codec Co
 }
 
 func (s *single[K, V]) ref() *V {
-	if s.slow != nil && s.b.counters.due() {
+	if s.slow != nil {
+		return s.sampledRef()
+	}
+	return s.t.ref(s.sc.key, s.sc.hash, s.sc.group)
+}
+
+// sampledRef is ref with a disk behind the table. It is apart from it, so that ref stays small enough to be inlined.
+func (s *single[K, V]) sampledRef() *V {
+	if s.b.counters.due() {
 		defer s.b.counters.timed(time.Now(), s.b.counters.misses)
 	}
 	return s.t.ref(s.sc.key, s.sc.hash, s.sc.group)
