@@ -113,12 +113,7 @@ func (c *coord) up(a *attempt) {
 	if a.over {
 		c.ended, c.outcome = true, store.Finished
 	}
-	now, every := time.Now(), c.job.cfg.CheckpointEvery
-	if now.Sub(c.lastAt) >= every {
-		c.lastAt = now
-	} else if half := now.Add(-every / 2); c.lastAt.Before(half) {
-		c.lastAt = half // what a failure has lost is read again first
-	}
+	c.lastAt = time.Now() // what a failure has lost is read again before the next periodic epoch
 	if c.stopping == store.Drained {
 		c.drain(a)
 		return

@@ -42,6 +42,7 @@ func TestPolicies(t *testing.T) {
 		want   string
 	}{
 		{"pull: one for a reader that comes up", enumerator.Pull, up, "a b c", map[int]int{0: 1, 1: 0}, "1:a"},
+		{"pull: none for one that was given restored ones as it came up", enumerator.Pull, up, "b", map[int]int{1: 1}, ""},
 		{"pull: one for a reader that ran dry", enumerator.Pull, wanted, "a b", map[int]int{0: 1, 1: 0}, "1:a"},
 		{"pull: a busy reader that asks is heard", enumerator.Pull, wanted, "a b", map[int]int{0: 1, 1: 1}, "1:a"},
 		{"pull: idle readers get what is found", enumerator.Pull, found, "a b c", map[int]int{2: 0, 0: 0, 1: 3}, "0:a 2:b"},

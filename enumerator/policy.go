@@ -27,7 +27,7 @@ func Deal[S source.Split](p Policy, parallelism int, ev source.Event[S], to *sou
 		spread(parallelism, to)
 		return
 	}
-	if ev.Kind == source.Wanted || ev.Kind == source.ReaderUp {
+	if ev.Kind == source.Wanted {
 		giveFirst(ev.Reader, to)
 	}
 	for _, r := range to.Readers() {
