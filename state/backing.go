@@ -22,6 +22,8 @@ type backing struct {
 	states   []cached
 	known    map[string]*known
 	batch    Batch     // of the running capture
+	runs     []*run    // of the running capture: whole key groups
+	least    int       // bytes of runs side by side that replace what the disk has
 	full     []Batch   // before batch: of the same capture, or of one that was given up
 	last     *handover // the newest capture that was handed out; nil once it's in the disk
 	running  bool      // a capture
@@ -89,8 +91,14 @@ func (b *backing) capture() {
 	}
 }
 
-// endCapture closes the batch. What a capture that is given up has collected must reach the disk all the same, since the
-// tables no longer count it as new: it goes there with the next capture, or before anything is evicted.
+// abortCapture gives the capture up. What it has collected must reach the disk all the same, since the tables no longer count
+// it as new: it goes there with the next capture, or before anything is evicted.
+func (b *backing) abortCapture() {
+	b.unrun()
+	b.endCapture()
+}
+
+// endCapture closes the batch.
 func (b *backing) endCapture() {
 	b.running = false
 	if b.batch != nil {
@@ -101,8 +109,8 @@ func (b *backing) endCapture() {
 // hand gives what was captured to whoever writes it.
 func (b *backing) hand() *handover {
 	b.endCapture()
-	b.last = &handover{disk: b.disk, left: &b.left, prev: b.last, batches: b.full, done: make(chan struct{})}
-	b.full = nil
+	b.last = &handover{disk: b.disk, left: &b.left, prev: b.last, batches: b.full, runs: b.runs, least: b.least, done: make(chan struct{})}
+	b.full, b.runs = nil, nil
 	return b.last
 }
 
@@ -232,6 +240,8 @@ type handover struct {
 	left    *atomic.Bool
 	prev    *handover
 	batches []Batch
+	runs    []*run // after the batches
+	least   int    // see backing
 	done    chan struct{}
 	ended   bool
 	err     error // the disk lacks what was captured
@@ -257,7 +267,10 @@ func (h *handover) apply(then func() error) error {
 		h.err = b.Commit()
 		runtime.Gosched()
 	}
-	h.ended, h.batches = true, nil
+	if h.err == nil {
+		h.err = h.replace()
+	}
+	h.ended, h.batches, h.runs = true, nil, nil
 	defer close(h.done)
 	if h.err != nil || then == nil {
 		return h.err
@@ -321,7 +334,7 @@ func newBacking(d Disk, owner groupRange) (*backing, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &backing{disk: d, owner: owner, known: known}
+	b := &backing{disk: d, owner: owner, known: known, least: leastRun}
 	if had == owner {
 		return b, nil
 	}

@@ -32,6 +32,11 @@ type Disk interface {
 	// Batch begins a batch of changes.
 	Batch() Batch
 
+	// Replace puts what fill gives to set, in ascending order and within the range, in the place of all keys from from,
+	// inclusive, to to, exclusive, all at once. Keys and values are copied. After an error, also fill's, nothing is changed.
+	// What was committed before is replaced, what is committed later isn't.
+	Replace(from, to []byte, fill func(set func(key, value []byte) error) error) error
+
 	// Snapshot is the disk as it is now, however it changes afterwards. Close it.
 	Snapshot() (View, error)
 

@@ -130,7 +130,7 @@ func openLinks[K comparable](t *testing.T, w *world[K], l links, parallelism int
 			return nil // there are no groups
 		}
 		base := w.r.IntN(len(used))
-		if err := sc.UseDisk(used[base]); err != nil {
+		if err := w.useDisk(sc, used[base]); err != nil {
 			return err
 		}
 		for i, d := range used {

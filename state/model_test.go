@@ -105,8 +105,17 @@ func (w *world[K]) open(parallelism int, files [][]byte) []*task[K] {
 			return err
 		}
 		w.tb.Cleanup(func() { closeDisk(w.tb, d) })
-		return sc.UseDisk(d)
+		return w.useDisk(sc, d)
 	})
+}
+
+// useDisk has small states rewrite key groups too, most of the time.
+func (w *world[K]) useDisk(sc *Scope[K], d Disk) error {
+	err := sc.UseDisk(d)
+	if err == nil && w.r.IntN(4) > 0 {
+		sc.back.least = w.r.IntN(3000)
+	}
+	return err
 }
 
 func closeDisk(tb testing.TB, d Disk) {

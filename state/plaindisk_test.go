@@ -103,6 +103,26 @@ func (d *plainDisk) Checkpoint(dir string) error {
 	return os.WriteFile(filepath.Join(dir, "all"), b.Bytes(), 0o644)
 }
 
+func (d *plainDisk) Replace(from, to []byte, fill func(set func(key, value []byte) error) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var with []pair
+	err := fill(func(k, v []byte) error {
+		if n := len(with); bytes.Compare(k, from) < 0 || bytes.Compare(k, to) >= 0 || n > 0 && bytes.Compare(k, with[n-1].K) <= 0 {
+			return errors.New("keys out of order")
+		}
+		with = append(with, pair{bytes.Clone(k), bytes.Clone(v)})
+		return nil
+	})
+	if err = errors.Join(err, d.fail.hit()); err != nil {
+		return err
+	}
+	i, _ := d.find(from)
+	j, _ := d.find(to)
+	d.all = slices.Replace(d.all, i, j, with...)
+	return nil
+}
+
 func (d *plainDisk) Size() int64  { return 0 }
 func (d *plainDisk) Room() int64  { return d.room }
 func (d *plainDisk) Close() error { return nil }

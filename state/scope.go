@@ -146,7 +146,7 @@ func (s *Scope[K]) AbortCapture() {
 		st.abort()
 	}
 	if s.back != nil {
-		s.back.endCapture()
+		s.back.abortCapture()
 	}
 	s.capturing = false
 }

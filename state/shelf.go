@@ -28,6 +28,7 @@ type shelf struct {
 	complete bool    // no other key of the group is on the disk
 	onDisk   bool    // some key is, or was, or will be with a capture
 	wiped    bool    // what the disk has must be deleted there
+	run      *run    // of the running capture, if all of the group is to be written
 }
 
 // entryAt is a slot, or the zero key's entry.
@@ -86,8 +87,9 @@ func (t *table[K, V]) stage(g int, slot uint64) int {
 	fl := &b.flags[slot]
 	b.frozen--
 	*fl &^= f.turn ^ (dirtyA | dirtyB)
-	size, err := t.write(f.b.writer(), g, t.entryAt(g, slot), *fl)
+	size, err := t.write(t.target(g), g, t.entryAt(g, slot), *fl)
 	if err != nil {
+		b.run = nil // it lacks the entry
 		if f.err = err; *fl&f.turn == 0 {
 			*fl |= f.turn
 			b.dirty++
@@ -96,11 +98,28 @@ func (t *table[K, V]) stage(g int, slot uint64) int {
 	}
 	*fl |= onDisk
 	b.onDisk = true
+	if b.run != nil && b.frozen == 0 {
+		b.run.whole, b.run = true, nil
+	}
 	return size
 }
 
+// target is where the running capture's entries of a group go.
+func (t *table[K, V]) target(g int) changes {
+	if r := t.back[g].run; r != nil {
+		return r
+	}
+	return t.fam.b.writer()
+}
+
+// changes are collected by a Batch or a run.
+type changes interface {
+	Set(key, value []byte) error
+	Delete(key []byte) error
+}
+
 // write puts an entry into a batch.
-func (t *table[K, V]) write(w Batch, g int, e *entry[K, V], fl uint8) (size int, err error) {
+func (t *table[K, V]) write(w changes, g int, e *entry[K, V], fl uint8) (size int, err error) {
 	f := t.fam
 	key := f.keys.AppendBytes(f.groupKey(f.b.scratch[:0], t.start, g), e.key)
 	f.b.scratch = key
@@ -397,6 +416,7 @@ func (t *table[K, V]) markBacked() {
 		if b.wiped {
 			t.fam.b.must(t.wipeOnDisk(t.fam.b.writer(), g), "note what was cleared")
 		}
+		t.rewrites(g)
 	}
 }
 
@@ -415,7 +435,7 @@ func (t *table[K, V]) unmarkBacked() {
 		if b.frozen == 0 {
 			continue
 		}
-		b.dirty, b.frozen = 0, 0
+		b.dirty, b.frozen, b.run = 0, 0, nil
 		for i, fl := range b.flags {
 			if fl&(dirtyA|dirtyB) != 0 {
 				b.flags[i] = fl&^(dirtyA|dirtyB) | now

@@ -17,16 +17,22 @@
 package pebble
 
 import (
+	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/state"
@@ -83,17 +89,18 @@ const (
 
 // Open implements state.Backend.
 func (b *Backend) Open(dir string) (state.Disk, error) {
-	d := &disk{b: b, failed: make(chan struct{})}
-	o := &pebble.Options{
+	d := &disk{b: b, dir: dir, failed: make(chan struct{})}
+	d.o = &pebble.Options{
 		Cache: b.blocks, DisableWAL: true, FormatMajorVersion: format, MemTableSize: uint64(b.o.MemTable), MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold: 2 * sublevels, L0StopWritesThreshold: 10 * sublevels, L0CompactionFileThreshold: 100 * sublevels,
 		Logger: quiet{d}, EventListener: &pebble.EventListener{BackgroundError: d.fail},
 	}
-	for i := range o.Levels {
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	for i := range d.o.Levels {
+		d.o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}
+	d.o.EnsureDefaults()
 	var err error
-	if d.db, err = pebble.Open(dir, o); err != nil {
+	if d.db, err = pebble.Open(dir, d.o); err != nil {
 		return nil, named(fmt.Errorf("open %s: %w", dir, err))
 	}
 	b.open.Add(1)
@@ -103,7 +110,10 @@ func (b *Backend) Open(dir string) (state.Disk, error) {
 // disk is a state.Disk.
 type disk struct {
 	b      *Backend
+	dir    string
+	o      *pebble.Options
 	db     *pebble.DB
+	runs   atomic.Int64 // files written beside dir by Replace
 	mu     sync.RWMutex // Size may be asked for at any time
 	closed bool
 
@@ -181,25 +191,67 @@ func scan(r pebble.Reader, from, to []byte, f func(key, value []byte) bool) erro
 	return named(errors.Join(it.Error(), it.Close()))
 }
 
-// Snapshot implements state.Disk.
-func (d *disk) Snapshot() (state.View, error) { return view{d.db.NewSnapshot()}, nil }
-
-type view struct{ *pebble.Snapshot }
-
-func (v view) Scan(from, to []byte, f func(key, value []byte) bool) error {
-	return scan(v.Snapshot, from, to, f)
+// Snapshot implements state.Disk. What it reads is in files before it returns: Replace takes only files out of sight.
+func (d *disk) Snapshot() (state.View, error) {
+	if err := d.flush(); err != nil {
+		return nil, err
+	}
+	s := d.db.NewEventuallyFileOnlySnapshot([]pebble.KeyRange{{Start: []byte{}, End: lastKey}})
+	if err := s.WaitForFileOnlySnapshot(context.Background(), time.Millisecond); err != nil {
+		return nil, errors.Join(named(err), s.Close())
+	}
+	return view{s}, nil
 }
 
-// Checkpoint implements state.Disk.
-func (d *disk) Checkpoint(dir string) error {
+// lastKey is after all keys: they begin with two bytes of a number, then a name or another such number.
+var lastKey = bytes.Repeat([]byte{0xff}, 8)
+
+type view struct{ *pebble.EventuallyFileOnlySnapshot }
+
+func (v view) Scan(from, to []byte, f func(key, value []byte) bool) error {
+	return scan(v.EventuallyFileOnlySnapshot, from, to, f)
+}
+
+// Replace implements state.Disk: it writes a file of the tree's and has it take the place of what the others have there.
+func (d *disk) Replace(from, to []byte, fill func(set func(key, value []byte) error) error) error {
+	if err := d.broken(); err != nil {
+		return err
+	}
+	path := fmt.Sprintf("%s.run%d", d.dir, d.runs.Add(1))
+	if err := d.writeRun(path, fill); err != nil {
+		return errors.Join(err, vfs.Default.Remove(path))
+	}
+	_, err := d.db.IngestAndExcise(context.Background(), []string{path}, nil, nil, pebble.KeyRange{Start: from, End: to})
+	return named(err)
+}
+
+func (d *disk) writeRun(path string, fill func(set func(key, value []byte) error) error) error {
+	f, err := vfs.Default.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	w := sstable.NewWriter(objstorageprovider.NewFileWritable(f), d.o.MakeWriterOptions(len(d.o.Levels)-1, format.MaxTableFormat()))
+	return errors.Join(fill(w.Set), w.Close())
+}
+
+// flush puts everything that is committed into files.
+func (d *disk) flush() error {
 	flushed, err := d.db.AsyncFlush()
 	if err != nil {
 		return err
 	}
 	select {
 	case <-flushed:
+		return nil
 	case <-d.failed: // else it would try again for ever
 		return named(d.cause)
+	}
+}
+
+// Checkpoint implements state.Disk.
+func (d *disk) Checkpoint(dir string) error {
+	if err := d.flush(); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
