@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"runtime"
+	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -87,13 +88,40 @@ func (r *run) each(set func(key, value []byte) error, del func(key []byte) error
 	return nil
 }
 
+// sort sorts by key. Heads are mostly spread evenly, so entries are first dealt by them to places of which each gets a few.
 func (r *run) sort() {
-	slices.SortFunc(r.ops, func(a, b runOp) int {
-		if a.head != b.head {
-			return cmp.Compare(a.head, b.head)
-		}
-		return bytes.Compare(r.keyOf(a), r.keyOf(b))
-	})
+	lo, hi := uint64(math.MaxUint64), uint64(0)
+	for _, o := range r.ops {
+		lo, hi = min(lo, o.head), max(hi, o.head)
+	}
+	places := bits.Len(uint(len(r.ops))) // log2
+	shift := max(0, bits.Len64(hi-lo)-places)
+	ends := make([]int, 1<<places+1)
+	for _, o := range r.ops {
+		ends[(o.head-lo)>>shift+1]++
+	}
+	for i := 1; i < len(ends); i++ {
+		ends[i] += ends[i-1]
+	}
+	dealt := make([]runOp, len(r.ops))
+	for _, o := range r.ops {
+		at := &ends[(o.head-lo)>>shift]
+		dealt[*at] = o
+		*at++
+	}
+	from := 0
+	for _, end := range ends {
+		slices.SortFunc(dealt[from:end], r.compare)
+		from = end
+	}
+	r.ops = dealt
+}
+
+func (r *run) compare(a, b runOp) int {
+	if a.head != b.head {
+		return cmp.Compare(a.head, b.head)
+	}
+	return bytes.Compare(r.keyOf(a), r.keyOf(b))
 }
 
 // rewrites begins a run for a group that is all in memory and has changed much: every entry becomes one to be staged.
@@ -103,16 +131,28 @@ func (t *table[K, V]) rewrites(g int) {
 	if !b.complete || b.frozen == 0 || b.frozen*rewriteFrom < all {
 		return
 	}
-	old := f.turn ^ (dirtyA | dirtyB)
-	b.frozen = 0
-	for i, fl := range b.flags {
-		if fl != 0 {
-			b.flags[i] = fl | old
-			b.frozen++
-		}
-	}
+	b.frozen = markUsed(b.flags, f.turn^(dirtyA|dirtyB))
 	b.run = &run{prefix: f.groupKey(nil, t.start, g), entries: b.frozen, bytes: int(f.mean)}
 	f.b.runs = append(f.b.runs, b.run)
+}
+
+// markUsed sets a flag, which is one bit, of all slots that have any, and counts them.
+func markUsed(flags []uint8, flag uint8) (n int) {
+	const low, high = 0x7f7f7f7f7f7f7f7f, 0x8080808080808080
+	i, shift := 0, 7-bits.TrailingZeros8(flag)
+	for ; i+8 <= len(flags); i += 8 {
+		w := binary.LittleEndian.Uint64(flags[i:])
+		used := (w&low + low | w) & high // the highest bit of each byte that isn't 0
+		binary.LittleEndian.PutUint64(flags[i:], w|used>>shift)
+		n += bits.OnesCount64(used)
+	}
+	for ; i < len(flags); i++ {
+		if flags[i] != 0 {
+			flags[i] |= flag
+			n++
+		}
+	}
+	return n
 }
 
 // unrun puts what the runs of a capture that is given up have collected into batches.
@@ -167,7 +207,6 @@ func (h *handover) replaceAll(runs []*run) error {
 			if err := r.each(set, nil); err != nil {
 				return err
 			}
-			runtime.Gosched()
 		}
 		return nil
 	})

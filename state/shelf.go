@@ -256,6 +256,9 @@ func (t *table[K, V]) fill(g int, limited bool) (all bool) {
 	}
 	prefix := f.groupKey(nil, t.start, g)
 	room, n := f.b.disk.Room()*3/4, 0
+	if t.groups[g].n < f.filled {
+		t.reserve(g, f.filled)
+	}
 	var bad error
 	err := f.b.disk.Scan(prefix, after(prefix), func(key, raw []byte) bool {
 		if n++; limited && n%256 == 1 && f.b.used() > room {
@@ -280,7 +283,7 @@ func (t *table[K, V]) fill(g int, limited bool) (all bool) {
 		return false
 	}
 	f.b.must(bad, "read a key group")
-	b.complete, b.misses = true, 0
+	b.complete, b.misses, f.filled = true, 0, t.groups[g].n
 	return true
 }
 
@@ -481,6 +484,21 @@ func (b *shelf) nextWith(flag uint8) int {
 	for ; i < len(b.flags) && b.flags[i]&flag == 0; i++ {
 	}
 	return i
+}
+
+// warmBacked is warm, and loads the flags of the slots.
+func (t *table[K, V]) warmBacked(hs []uint64, first int, groups uint64) {
+	var zero K
+	n := 0
+	for _, h := range hs {
+		g := int((h>>32)*groups>>32) - first
+		slots, flags := t.groups[g].slots, t.back[g].flags
+		i := h & uint64(len(slots)-1)
+		if i < uint64(len(flags)) && flags[i] == 0 || slots[i].key == zero {
+			n++
+		}
+	}
+	t.warmed += n
 }
 
 func (t *table[K, V]) groupCount() int { return len(t.groups) }

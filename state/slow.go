@@ -20,6 +20,7 @@ type slow[V any] struct {
 	slots   int64      // of all tables
 	entries int64
 	mean    int64   // bytes of an entry on the disk
+	filled  int     // entries of the group that was filled last: those of the next will be about as many
 	drops   []int64 // starts of panes that are to be deleted on the disk
 	err     error   // of the running capture: a value couldn't be encoded
 	roomy   bool    // entries are no larger than their slots

@@ -354,6 +354,10 @@ const warmFrom = 64 << 10
 // warm loads the first slot of each hash, so that the cache misses of a batch overlap. The branch on what was loaded
 // keeps the loads alive.
 func (t *table[K, V]) warm(hs []uint64, first int, groups uint64) {
+	if t.back != nil {
+		t.warmBacked(hs, first, groups)
+		return
+	}
 	var zero K
 	n := 0
 	for _, h := range hs {

@@ -206,7 +206,9 @@ func (d *disk) Snapshot() (state.View, error) {
 // lastKey is after all keys: they begin with two bytes of a number, then a name or another such number.
 var lastKey = bytes.Repeat([]byte{0xff}, 8)
 
-type view struct{ *pebble.EventuallyFileOnlySnapshot }
+type view struct {
+	*pebble.EventuallyFileOnlySnapshot
+}
 
 func (v view) Scan(from, to []byte, f func(key, value []byte) bool) error {
 	return scan(v.EventuallyFileOnlySnapshot, from, to, f)
