@@ -95,6 +95,9 @@ func shuffled(n int64, keys uint32, receive func(batches func(func(es []load.Eve
 	return count, sum
 }
 
+// taskOf is the task that a key belongs to.
+func taskOf(key int64) uint64 { return hash(key) >> 32 * tasks >> 32 }
+
 type block struct{ es []load.Event }
 
 func send(task, n int64, keys uint32, pool *sync.Pool, to *[tasks]chan *block) {
@@ -104,7 +107,7 @@ func send(task, n int64, keys uint32, pool *sync.Pool, to *[tasks]chan *block) {
 	}
 	blocks(task, n, keys, func(es []load.Event) {
 		for _, e := range es {
-			part := hash(e.Key) >> 32 * tasks >> 32
+			part := taskOf(e.Key)
 			b := open[part]
 			if b.es = append(b.es, e); len(b.es) == cap(b.es) {
 				to[part] <- b

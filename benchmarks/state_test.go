@@ -9,6 +9,7 @@ import (
 	"time"
 
 	bare "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 
 	"github.com/weirline/weirline/benchmarks/internal/load"
 	"github.com/weirline/weirline/connector/gen"
@@ -39,11 +40,18 @@ func BenchmarkPebbleKeyedSum(b *testing.B) {
 	b.ReportMetric(median(limits), "limit-ns")
 }
 
-// filled opens a database for each task and puts its keys into it.
+// filled opens a database for each task and puts its keys into it. They have filters of keys, as the backend has, all of its
+// memory as a cache, and all keys in one level.
 func filled(b *testing.B, keys uint32) (dbs [tasks]*bare.DB) {
 	b.Helper()
+	cache := bare.NewCache(320 << 20) // the backend has 256 MiB for entries and 64 MiB for blocks
+	defer cache.Unref()
 	for i := range dbs {
-		db, err := bare.Open(b.TempDir(), &bare.Options{DisableWAL: true, MemTableSize: 16 << 20, Logger: silent{}})
+		o := &bare.Options{DisableWAL: true, Cache: cache, MemTableSize: 16 << 20, Logger: silent{}}
+		for level := range o.Levels {
+			o.Levels[level].FilterPolicy = bloom.FilterPolicy(10)
+		}
+		db, err := bare.Open(b.TempDir(), o)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -57,10 +65,13 @@ func filled(b *testing.B, keys uint32) (dbs [tasks]*bare.DB) {
 	var key, val [8]byte
 	for k := range uint64(keys) {
 		binary.BigEndian.PutUint64(key[:], k)
-		for _, db := range dbs { // either may get any key
-			if err := db.Set(key[:], val[:], bare.NoSync); err != nil {
-				b.Fatal(err)
-			}
+		if err := dbs[taskOf(int64(k))].Set(key[:], val[:], bare.NoSync); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, db := range dbs {
+		if err := db.Compact(b.Context(), []byte{0}, []byte{0xff}, false); err != nil {
+			b.Fatal(err)
 		}
 	}
 	return dbs
@@ -76,10 +87,9 @@ func (silent) Fatalf(string, ...any) {}
 // getAndSet is the limit: the same exchange, then a get and a set for each record.
 func getAndSet(b *testing.B, dbs [tasks]*bare.DB, n int64, keys uint32) {
 	b.Helper()
-	var next atomic.Int64
 	count, _ := shuffled(n, keys, func(batches func(func([]load.Event) bool)) (count, sum int64) {
-		db := dbs[next.Add(1)-1]
 		for es := range batches {
+			db := dbs[taskOf(es[0].Key)]
 			for _, e := range es {
 				if err := addTo(db, e); err != nil {
 					b.Error(err)
