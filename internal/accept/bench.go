@@ -55,18 +55,48 @@ func benchChecks() []check {
 			return figure, errors.Join(want(x <= xlimit, "slower than allowed"), want(c.free || a < allocLimit, "want under %v allocations", allocLimit))
 		}})
 	}
-	return append(all, check{"bench/checkpoints", func(ctx context.Context, e *env) (string, error) {
+	for _, c := range checkpointCases {
+		all = append(all, check{"bench/checkpoints/" + c.keys, c.check})
+	}
+	return append(
+		all,
+		benchFigure("bench/pebble", "PebbleKeyedSum", "xlimit", "xlimit %.3f (at most %v)", 0.34),
+		benchFigure("bench/restore", "Restore", "restore-ms", "1M keys in memory after %.0f ms (at most %v)", 2000),
+	)
+}
+
+// benchFigure checks one figure of a benchmark.
+func benchFigure(name, bench, unit, text string, most float64) check {
+	return check{name, func(ctx context.Context, e *env) (string, error) {
 		b := e.benchmarks(ctx)
-		slower, err := b.figure("Checkpoints", "%slower")
-		pause, perr := b.figure("Checkpoints", "pause-ms")
-		most, merr := b.figure("Checkpoints", "pause-ms-max")
-		if err = errors.Join(b.err, err, perr, merr); err != nil {
+		got, err := b.figure(bench, unit)
+		if err = errors.Join(b.err, err); err != nil {
 			return "", err
 		}
-		figure := fmt.Sprintf("1M keys: %.1f %% slower with a checkpoint each second (at most %.0f), longest pause of a task %.1f ms, in one run %.1f ms",
-			slower, slowerLimit, pause, most)
-		return figure, errors.Join(want(slower <= slowerLimit, "slower than allowed"), want(most <= pauseLimit, "want pauses of at most %v ms", pauseLimit))
-	}})
+		return fmt.Sprintf(text, got, most), want(got <= most, "too much")
+	}}
+}
+
+// checkpointCases are numbers of keys, with how many ms a checkpoint may stop a task: as a rule, and at worst.
+var checkpointCases = []checkpointCase{{"keys=1M", 5, pauseLimit}, {"keys=10M", 30, 30}}
+
+type checkpointCase struct {
+	keys       string
+	rule, most float64
+}
+
+func (c checkpointCase) check(ctx context.Context, e *env) (string, error) {
+	b, name := e.benchmarks(ctx), "Checkpoints/"+c.keys
+	slower, err := b.figure(name, "%slower")
+	pause, perr := b.figure(name, "pause-ms")
+	most, merr := b.figure(name, "pause-ms-max")
+	if err = errors.Join(b.err, err, perr, merr); err != nil {
+		return "", err
+	}
+	figure := fmt.Sprintf("%.1f %% slower with a checkpoint each second (at most %.0f), longest pause of a task %.1f ms (at most %.0f), in one run %.1f ms",
+		slower, slowerLimit, pause, c.rule, most)
+	return figure, errors.Join(want(slower <= slowerLimit || c.keys != "keys=1M", "slower than allowed"),
+		want(pause <= c.rule, "pauses are too long"), want(most <= c.most, "want pauses of at most %v ms", c.most))
 }
 
 // benchmarks runs them at the first call.
