@@ -60,6 +60,9 @@ type Backend struct {
 	o      Options
 	blocks *pebble.Cache // lives as long as the process
 	open   atomic.Int64  // disks
+
+	mu     sync.Mutex
+	closed []func() // each gives the cache what the tables in memory of a disk that isn't open would take of it
 }
 
 var _ state.Backend = (*Backend)(nil)
@@ -69,7 +72,39 @@ func New(o Options) *Backend {
 	o.Room = cmp.Or(o.Room, 256<<20)
 	o.BlockCache = max(0, cmp.Or(o.BlockCache, 64<<20))
 	o.MemTable = max(256<<10, cmp.Or(o.MemTable, 16<<20))
-	return &Backend{o: o, blocks: pebble.NewCache(o.BlockCache)}
+	b := &Backend{o: o, blocks: pebble.NewCache(o.BlockCache + maxDisks*int64(o.tables()))}
+	for range maxDisks {
+		b.closed = append(b.closed, b.blocks.Reserve(o.tables()))
+	}
+	return b
+}
+
+// The library takes the tables that a disk collects changes in out of the cache. A few disks would leave nothing for blocks,
+// and each lookup would read and check a whole filter: so the cache grows with each disk that is opened.
+
+// maxDisks is up to how many.
+const maxDisks = 64
+
+// tables is what a disk takes: one table is filled, one is written.
+func (o Options) tables() int { return int(2 * o.MemTable) }
+
+// grow makes room in the cache for the tables of a disk.
+func (b *Backend) grow() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.closed); n > 0 {
+		b.closed[n-1]()
+		b.closed = b.closed[:n-1]
+	}
+}
+
+// shrink undoes grow.
+func (b *Backend) shrink() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.closed) < maxDisks {
+		b.closed = append(b.closed, b.blocks.Reserve(b.o.tables()))
+	}
 }
 
 // Name implements state.Backend.
@@ -104,6 +139,7 @@ func (b *Backend) Open(dir string) (state.Disk, error) {
 		return nil, named(fmt.Errorf("open %s: %w", dir, err))
 	}
 	b.open.Add(1)
+	b.grow()
 	return d, nil
 }
 
@@ -283,6 +319,7 @@ func (d *disk) Close() error {
 	}
 	d.closed = true
 	d.b.open.Add(-1)
+	defer d.b.shrink()
 	return d.db.Close()
 }
 
