@@ -14,6 +14,7 @@ import (
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
+	"github.com/weirline/weirline/engine/store"
 )
 
 type slideAcc struct{ N, Sum int64 }
@@ -162,6 +163,69 @@ func TestSlidingWindowsAcrossRestartsAndRescales(t *testing.T) {
 		}
 		checkSliding(t, db.Rows(), wantSliding(w, n), false)
 	}
+}
+
+// aheadStore says of the newest epoch that the first task of an operator had got further by some event time, as the epoch of a
+// job may whose barriers had overtaken records.
+type aheadStore struct {
+	store.Store
+	op   string
+	by   time.Duration
+	from time.Time // event time that the task had reached
+}
+
+func (s *aheadStore) Latest() (*store.Record, error) {
+	r, err := s.Store.Latest()
+	if err == nil && r != nil && s.from.IsZero() && len(r.Operators[s.op].Tasks) > 0 {
+		t := &r.Operators[s.op].Tasks[0]
+		s.from = time.UnixMicro(t.Watermark)
+		t.Watermark += s.by.Microseconds()
+	}
+	return r, err
+}
+
+// TestSlidingWindowsOfGroupsAhead: key groups that had emitted more before a rescale than others are left out until the others
+// have caught up. Their later windows hold all the same what was in panes that they share with windows left out.
+func TestSlidingWindowsOfGroupsAhead(t *testing.T) {
+	const n = 8_000
+	w, db := slides[1], enginetest.NewTx[keyCount]()
+	cfg := engine.Config{Name: "ahead", Dir: t.TempDir(), Parallelism: 2, CheckpointEvery: 5 * time.Millisecond}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var read atomic.Int64
+	must(t, sliding(cfg, w, 200*time.Millisecond, n, db, func() error {
+		if read.Add(1) == n/2 {
+			cancel()
+		}
+		return nil
+	}).Run(ctx))
+	ahead := &aheadStore{op: "count", by: 400 * time.Millisecond}
+	cfg.Parallelism = 1
+	cfg.Store = func(o store.Options) (_ store.Store, err error) {
+		ahead.Store, err = store.Open(cfg.Dir, o)
+		return ahead, err
+	}
+	must(t, sliding(cfg, w, 200*time.Millisecond, n, db, noTrip).Run(t.Context()))
+	want := wantSliding(w, n)
+	for k := range leftOut(db.Rows(), want) {
+		if end := time.UnixMilli(k[1]).Add(w.Size); !end.After(ahead.from) || end.After(ahead.from.Add(ahead.by+time.Microsecond)) {
+			t.Errorf("window %v is missing", k)
+		}
+		delete(want, k)
+	}
+	if len(want) == len(wantSliding(w, n)) {
+		t.Error("nobody was ahead")
+	}
+	checkSliding(t, db.Rows(), want, false)
+}
+
+// leftOut is what is wanted and not there.
+func leftOut(got []keyCount, want map[[2]int64][2]int64) map[[2]int64][2]int64 {
+	out := maps.Clone(want)
+	for _, g := range got {
+		delete(out, [2]int64{g.Key, g.Start})
+	}
+	return out
 }
 
 func TestSlidingLateStream(t *testing.T) {

@@ -272,14 +272,15 @@ func (n *windowNode[K, I, A, O]) work() error {
 }
 
 func (n *windowNode[K, I, A, O]) fireGroup(f fire) error {
+	emit := f.emit
 	if ahead := n.keyed.part.ahead; ahead != nil && n.end(f.start) <= ahead[f.group-n.first] {
-		f.emit = false // it was, before the restore
+		emit = false // it was, before the restore; the group is visited still: ranges merge for windows to come what they visit
 	}
 	n.out.begin(true)
 	sp := n.span(f.start)
 	n.out.at = n.end(f.start)
 	each := func(k K, acc *A) error {
-		if f.emit {
+		if emit {
 			n.out.Emit(n.emit(k, sp, acc))
 		}
 		return nil
