@@ -18,8 +18,8 @@
 // numbers of epochs never used before. At each call of a reader, writer or committer: no split read by two, no slot begun
 // before the commit of its last transaction is recorded, commits in the order of epochs. In the end: rows of two-phase sinks
 // exactly once and of each key in order, those of idempotent sinks in effect, others at least once, and nothing that the
-// input doesn't explain; late records counted once; no transaction, goroutine or open split left. A run that makes no
-// progress for minutes of its own time fails with the position of every task.
+// input doesn't explain; late records counted once, and no window that takes none emitted twice; no transaction, goroutine or
+// open split left. A run that makes no progress for minutes of its own time fails with the position of every task.
 //
 // # What is deterministic
 //

@@ -156,6 +156,7 @@ func (w *world) judgeTimes(t *tailSpec, recs []Rec) {
 		tab.compare(t.sink, want)
 		return
 	}
+	tab.judgeOnce(t)
 	got := map[Row]flat{}
 	for _, r := range tab.rows {
 		add(got, r)
@@ -174,6 +175,22 @@ func (w *world) judgeTimes(t *tailSpec, recs []Rec) {
 		if _, ok := sums[k]; !ok {
 			w.wrong("%s: key %d from %d: %+v is there and shouldn't be", t.name, k.Key, k.Start, a)
 		}
+	}
+}
+
+// judgeOnce demands that a window that takes no late records is emitted once: what comes for it afterwards is late, also
+// after a restart and at another parallelism. A drain emits windows before their time, and timers take whatever comes.
+func (t *table) judgeOnce(of *tailSpec) {
+	if of.kind != tailWindow || of.late > 0 || of.sink != sinkTx || t.w.plan.drains {
+		return
+	}
+	seen := map[Row]bool{}
+	for _, r := range t.rows {
+		k := Row{Key: r.Key, Start: r.Start}
+		if seen[k] {
+			t.w.wrong("%s: the window of key %d from %d is emitted again, with %+v", t.name, r.Key, r.Start, r)
+		}
+		seen[k] = true
 	}
 }
 

@@ -33,6 +33,42 @@ func (p *Plan) more(r *rand.Rand) {
 			run.saveAt = time.Duration(1+r.IntN(100)) * time.Millisecond
 		}
 	}
+	if p.cfg.MaxConcurrent > 1 && r.IntN(2) == 0 {
+		p.drawOverlap(r)
+	}
+	if p.cfg.Unaligned && r.IntN(3) == 0 {
+		p.drawSkew(r)
+	}
+}
+
+// drawOverlap makes epochs complete while the next one, whose transactions are prepared by then, is going to fail: these must
+// ride with the one after it.
+func (p *Plan) drawOverlap(r *rand.Rand) {
+	for i := range p.runs[:len(p.runs)-1] {
+		n, slow := 1+r.IntN(6), time.Duration(20+r.IntN(80))*time.Millisecond
+		p.runs[i].mishaps = append(p.runs[i].mishaps, mishap{at: atPublish, nth: n, act: actDelay, delay: slow},
+			mishap{at: atPublish, nth: n + 1, act: actFail})
+	}
+}
+
+// drawSkew makes barriers overtake much, in tasks whose writers hold each of them up for a time of its own, so that each is cut
+// at another event time; then the process dies, and the next one has another parallelism. Where no record is late, windows
+// that stay for late ones tell whether they were emitted before.
+func (p *Plan) drawSkew(r *rand.Rand) {
+	p.cfg.UnalignedAfter, p.cfg.CheckpointTimeout, p.drains = 0, 10*time.Second, false
+	p.spent[atWrite] = time.Duration(4+r.IntN(25)) * time.Millisecond
+	for i := range p.runs[:len(p.runs)-1] {
+		run := &p.runs[i]
+		run.stopAt, run.stop = time.Duration(40+r.IntN(200))*time.Millisecond, stopCrash
+		run.parallelism = 2 + (i+r.IntN(2))%3
+	}
+	for _, t := range p.tails {
+		t.every = max(t.every, t.size/3) // each window takes time
+		if p.exact && t.kind >= tailTimer {
+			t.kind = max(t.kind, tailWindow)
+			t.sink, t.late = sinkTx, 20+r.Int64N(100)
+		}
+	}
 }
 
 // drawLoose makes the plan one of checkpoints at least once, which two-phase sinks refuse.
