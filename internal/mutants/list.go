@@ -73,8 +73,10 @@ var mutants = []mutant{
 		"len(st.Tasks) == 0 || r.rec.End == store.Drained", "len(st.Tasks) == 0"),
 	one("event time that key groups reached in a drain counts on resume", "engine/restore.go",
 		"most <= restored || r.rec.End == store.Drained", "most <= restored"),
-	one("windows forget how far they had got", "engine/window.go",
-		"n.mark = n.keyed.restored\n", "n.mark = minTime\n"),
+	{"windows forget how far they had got", []edit{
+		{"engine/window.go", "n.mark = n.keyed.restored\n", "n.mark = minTime\n"},
+		{"engine/window.go", "ahead(v.name, n.first, n.last, n.mark)", "ahead(v.name, n.first, n.last, n.keyed.restored)"},
+	}},
 	one("the next attempt begins before it is known whether the record being published is the newest", "engine/region.go",
 		"if r.waiting && len(c.pending) == 0 {", "if r.waiting {"),
 	one("records that barriers have overtaken aren't put back", "engine/attempt.go",
