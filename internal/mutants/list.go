@@ -83,6 +83,8 @@ var mutants = []mutant{
 		"if err := a.replay(rec); err != nil {", "if err := error(nil); err != nil {"),
 	one("event time of each key group is forgotten after a rescale", "engine/restore.go",
 		"if most <= restored || r.rec.End == store.Drained {", "if most > restored || r.rec.End == store.Drained {"),
+	one("sliding windows don't merge the key groups that are ahead", "engine/window.go",
+		"emit = false // it was, before the restore", "emit, f.emit = false, false // it was, before the restore"),
 	one("a complete epoch takes the transactions of a newer one with it", "engine/totx.go",
 		"if h.Epoch > epoch {", "if h.Epoch > epoch+1<<32 {"),
 }

@@ -63,7 +63,7 @@ func (p *Plan) drawSkew(r *rand.Rand) {
 		run.parallelism = 2 + (i+r.IntN(2))%3
 	}
 	for _, t := range p.tails {
-		t.every = max(t.every, t.size/3) // each window takes time
+		t.every = max(t.every, t.size/3+1) // each window takes time
 		if p.exact && t.kind >= tailTimer {
 			t.kind = max(t.kind, tailWindow)
 			t.sink, t.late = sinkTx, 20+r.Int64N(100)
