@@ -68,7 +68,7 @@ func recoveryCheck(backend string) func(context.Context, *env) (string, error) {
 		const atOnce, after = 100.0, 600.0 // ms
 		records, n := int64(800_000_000), 5
 		if backend == "pebble" {
-			records = 200_000_000
+			records = 500_000_000
 		}
 		if e.quick {
 			n = 1
