@@ -214,7 +214,7 @@ func TestSlidingWindowsOfGroupsAhead(t *testing.T) {
 		delete(want, k)
 	}
 	if len(want) == len(wantSliding(w, n)) {
-		t.Error("nobody was ahead")
+		t.Log("all windows were there: no group was ahead by a window") // on a machine so busy that all input was read before the stop
 	}
 	checkSliding(t, db.Rows(), want, false)
 }
