@@ -22,6 +22,8 @@ type signal int
 const (
 	sigKill signal = iota
 	sigTerm
+	sigInt
+	sigQuit
 	sigStop
 	sigCont
 )
@@ -44,13 +46,19 @@ type proc struct {
 // startProc starts a command whose output is appended to log. The goroutine that starts it keeps its thread until the
 // process ends, because the kernel ties the parent's death signal to that thread.
 func startProc(log, name string, args ...string) (*proc, error) {
+	cmd := exec.Command(name, args...)
+	detach(cmd)
+	return startCmd(log, cmd)
+}
+
+// startCmd is startProc for a command that is made and detached already.
+func startCmd(log string, cmd *exec.Cmd) (*proc, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open server log: %w", err)
 	}
-	p := &proc{cmd: exec.Command(name, args...), log: log, done: make(chan struct{})}
+	p := &proc{cmd: cmd, log: log, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = out, out, filepath.Dir(log)
-	detach(p.cmd)
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -63,7 +71,7 @@ func startProc(log, name string, args ...string) (*proc, error) {
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w; run `make deps` to install it", name, err)
+		return nil, fmt.Errorf("start %s: %w; run `make deps` to install it", cmd.Path, err)
 	}
 	return p, nil
 }
@@ -97,9 +105,12 @@ func (p *proc) kill() {
 }
 
 // stop asks the process to end and kills it when it takes too long.
-func (p *proc) stop() {
+func (p *proc) stop() { p.stopBy(sigTerm) }
+
+// stopBy is stop for a process that ends by another signal.
+func (p *proc) stopBy(sig signal) {
 	_ = p.signal(sigCont) // a paused process can't hear the next one
-	if err := p.signal(sigTerm); err == nil {
+	if err := p.signal(sig); err == nil {
 		select {
 		case <-p.done:
 			return

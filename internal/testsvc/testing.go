@@ -15,11 +15,12 @@ var shared struct {
 	kafka  *KafkaServer
 	redis  *RedisServer
 	s3     *S3Server
+	pg     *PostgresServer
 	dirs   []string
 }
 
 // Main runs the tests, stops the shared servers, removes their data and returns the exit code for [os.Exit]. A test
-// binary that uses [Kafka], [Redis] or [S3] calls it from TestMain.
+// binary that uses [Kafka], [Redis], [S3] or [Postgres] calls it from TestMain.
 func Main(m *testing.M) int {
 	shared.mu.Lock()
 	shared.inMain = true
@@ -40,12 +41,15 @@ func stopShared() {
 	if shared.s3 != nil {
 		shared.s3.Kill()
 	}
+	if shared.pg != nil {
+		shared.pg.Kill()
+	}
 	for _, dir := range shared.dirs {
 		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintf(os.Stderr, "testsvc: remove data of a shared server: %v\n", err)
 		}
 	}
-	shared.kafka, shared.redis, shared.s3, shared.dirs, shared.inMain = nil, nil, nil, nil, false
+	shared.kafka, shared.redis, shared.s3, shared.pg, shared.dirs, shared.inMain = nil, nil, nil, nil, nil, false
 }
 
 // Kafka returns the broker that the tests of this binary share, started at the first call. Leave it running, and use
@@ -71,6 +75,15 @@ func Redis(t testing.TB) *RedisServer {
 func S3(t testing.TB) *S3Server {
 	t.Helper()
 	return share(t, &shared.s3, func(dir string) (*S3Server, error) { return StartS3(context.Background(), dir) })
+}
+
+// Postgres returns the server that the tests of this binary share, started at the first call. Leave it running, and use
+// tables of your own. The binary needs [Main].
+func Postgres(t testing.TB) *PostgresServer {
+	t.Helper()
+	return share(t, &shared.pg, func(dir string) (*PostgresServer, error) {
+		return StartPostgres(context.Background(), dir, PostgresOptions{})
+	})
 }
 
 func share[S any](t testing.TB, server **S, start func(dir string) (*S, error)) *S {
@@ -127,4 +140,15 @@ func NewS3(t testing.TB) *S3Server {
 	}
 	t.Cleanup(s.Kill)
 	return s
+}
+
+// NewPostgres starts a server for this test alone and ends it, its data too, with the test.
+func NewPostgres(t testing.TB, o PostgresOptions) *PostgresServer {
+	t.Helper()
+	p, err := StartPostgres(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return p
 }

@@ -235,3 +235,64 @@ func TestStartRedisShowsTheLog(t *testing.T) {
 		t.Fatalf("start with a bad option: %v, want the server's own words", err)
 	}
 }
+
+func TestPostgresKeepsTransactionsOverKill(t *testing.T) {
+	p := testsvc.NewPostgres(t, testsvc.PostgresOptions{Sync: true})
+	for _, sql := range []string{"create table t (n int); insert into t values (1)", "begin; insert into t values (2); prepare transaction 'two'"} {
+		if err := p.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	url := p.URL
+	p.Kill()
+	p.Kill() // a second one does nothing
+	if _, err := p.Query(t.Context(), "select 1"); err == nil {
+		t.Fatal("a killed server answered")
+	}
+	if err := p.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p.URL != url {
+		t.Errorf("the address changed from %s to %s", url, p.URL)
+	}
+	if got, err := p.Query(t.Context(), "select n from t"); err != nil || !slices.Equal(got, []string{"1"}) {
+		t.Errorf("after the restart: %q, %v", got, err)
+	}
+	if got, err := p.Query(t.Context(), "commit prepared 'two'; select n, n is null from t"); err == nil {
+		t.Errorf("commit prepared among other statements: %q, want an error", got)
+	}
+	if err := p.Exec(t.Context(), "commit prepared 'two'"); err != nil {
+		t.Fatal(err)
+	}
+	p.Stop()
+	if err := p.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := p.Query(t.Context(), "select n, n is null from t"); err != nil || !slices.Equal(got, []string{"1\tf", "2\tf"}) {
+		t.Errorf("after the commit: %q, %v", got, err)
+	}
+}
+
+func TestPostgresSharedIsOneServer(t *testing.T) {
+	p := testsvc.Postgres(t)
+	if again := testsvc.Postgres(t); again != p {
+		t.Fatal("second call gave another server")
+	}
+	if got, err := p.Query(t.Context(), "show max_prepared_transactions"); err != nil || !slices.Equal(got, []string{"100"}) {
+		t.Errorf("max_prepared_transactions: %q, %v", got, err)
+	}
+}
+
+func TestPostgresWithoutPreparedTransactions(t *testing.T) {
+	p := testsvc.NewPostgres(t, testsvc.PostgresOptions{Prepared: -1})
+	if err := p.Exec(t.Context(), "begin; prepare transaction 'x'"); err == nil || !strings.Contains(err.Error(), "disabled") {
+		t.Errorf("prepare transaction: %v, want a refusal", err)
+	}
+}
+
+func TestStartPostgresShowsTheLog(t *testing.T) {
+	_, err := testsvc.StartPostgres(t.Context(), t.TempDir(), testsvc.PostgresOptions{Args: []string{"-c", "work_mem=many"}})
+	if err == nil || !strings.Contains(err.Error(), "work_mem") {
+		t.Fatalf("start with a bad option: %v, want the server's own words", err)
+	}
+}
