@@ -149,6 +149,11 @@ var layers = []layer{
 		append([]string{"github.com/redis/go-redis"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
 	},
+	{
+		[]string{"connector/postgres"},
+		append([]string{"github.com/jackc/pgx"}, toolkits...),
+		"a connector has its toolkits and one client library, and no engine",
+	},
 }
 
 var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", fault}

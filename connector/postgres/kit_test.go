@@ -1,0 +1,160 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/weirline/weirline/internal/testsvc"
+	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/sink/sinktest"
+)
+
+// point is the record of these tests.
+type point struct {
+	ID   int
+	Name string
+}
+
+func (p point) row() ([]any, error) { return []any{p.ID, p.Name}, nil }
+
+var tables atomic.Int64
+
+// table makes a table of its own for a test; columns are those of create table. Unset: those of point.
+func table(t *testing.T, pg *testsvc.PostgresServer, columns string) string {
+	t.Helper()
+	if columns == "" {
+		columns = "id int8 primary key, name text not null"
+	}
+	name := fmt.Sprintf("t%d", tables.Add(1))
+	if err := pg.Exec(t.Context(), fmt.Sprintf("create table %s (%s)", name, columns)); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func points(pg *testsvc.PostgresServer, table string) TxSink[point] {
+	return TxSink[point]{URL: pg.URL, Table: table, Columns: []string{"id", "name"}, Row: point.row}
+}
+
+// read returns the rows of a table of points.
+func read(pg *testsvc.PostgresServer, table string) ([]point, error) {
+	lines, err := pg.Query(context.Background(), "select id, name from "+table+" order by id")
+	var out []point
+	for _, l := range lines {
+		id, name, _ := strings.Cut(l, "\t")
+		n, aerr := strconv.Atoi(id)
+		err = errors.Join(err, aerr)
+		out = append(out, point{n, name})
+	}
+	return out, err
+}
+
+// leftovers names what is prepared under a slot.
+func leftovers(pg *testsvc.PostgresServer, s sink.Slot) (left []string, err error) {
+	found, err := pg.Query(context.Background(), "select gid from pg_prepared_xacts")
+	for _, gid := range found {
+		if slot, ok := slotOf(gid); ok && slot == s.Name {
+			left = append(left, gid)
+		}
+	}
+	return left, err
+}
+
+func TestTxContract(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	for name, keys := range map[string][]string{"append": nil, "upsert": {"id"}} {
+		t.Run(name, func(t *testing.T) {
+			table := table(t, pg, "")
+			s := points(pg, table)
+			s.Keys = keys
+			sinktest.RunTx(t, sinktest.TxCase[point]{
+				Sink:    s,
+				Make:    func(i int) point { return point{i, fmt.Sprint("record ", i)} },
+				Visible: func() ([]point, error) { return read(pg, table) },
+				Left:    func(s sink.Slot) ([]string, error) { return leftovers(pg, s) },
+			})
+		})
+	}
+}
+
+// counts is a task's metrics.
+type counts map[string]int64
+
+func (c counts) Count(name string, n int64) { c[name] += n }
+func (counts) Gauge(string, float64)        {}
+
+func task() sink.Task {
+	return sink.Task{
+		Job: "job", Operator: "out", Parallelism: 1, Log: slog.New(slog.DiscardHandler), Metrics: counts{}, Request: func() {},
+	}
+}
+
+// open makes a writer and a committer that end with the test.
+func open[T any](t *testing.T, s TxSink[T]) (sink.TxWriter[T], sink.Committer) {
+	t.Helper()
+	w, err := s.TxWriter(t.Context(), task())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w, finisher(t, s, task())
+}
+
+// finisher makes a committer that ends with the test.
+func finisher[T any](t *testing.T, s TxSink[T], of sink.Task) sink.Committer {
+	t.Helper()
+	c, err := s.Committer(t.Context(), of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// slot is one that no other test uses.
+func slot(t *testing.T, n int) sink.Slot {
+	return sink.Slot{ID: n, Name: fmt.Sprintf("%s-out-%d", strings.Map(func(r rune) rune {
+		if plain(string(r)) {
+			return r
+		}
+		return '.'
+	}, t.Name()), n)}
+}
+
+// prepare makes one transaction of the records.
+func prepare[T any](t *testing.T, w sink.TxWriter[T], s sink.Slot, epoch uint64, rs ...T) sink.Handle {
+	t.Helper()
+	if err := errors.Join(w.Begin(t.Context(), s), w.Write(t.Context(), rs)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := w.Prepare(t.Context(), epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func wantRows(t *testing.T, pg *testsvc.PostgresServer, table string, want ...point) {
+	t.Helper()
+	got, err := read(pg, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("table holds %v, want %v", got, want)
+	}
+}

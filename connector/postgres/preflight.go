@@ -1,0 +1,92 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirline/weirline/internal/fault"
+)
+
+// oldest is the first server version with pg_current_xact_id.
+const oldest = 130000
+
+func (o settings) preflight(ctx context.Context) error {
+	s, err := o.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if s.version < oldest {
+		return refused("use PostgreSQL 13 or newer", "the server's version is %d", s.version)
+	}
+	if s.replica {
+		return refused("give URL the address of the primary", "the server is a replica, which takes no writes")
+	}
+	if err := s.allows(1); err != nil {
+		return err
+	}
+	if err := s.checkTable(ctx, o); err != nil {
+		return err
+	}
+	if _, err := s.describe(ctx, o); err != nil {
+		return err
+	}
+	if err := s.checkNotNull(ctx, o); err != nil {
+		return err
+	}
+	// Rights, generated columns and the keys' index are checked by the server itself when it plans the statement.
+	if _, err := s.exec(ctx, "explain "+o.insertSQL(o.nulls())); err != nil {
+		return unfit(err, "check the statement for table %s", o.table.Sanitize())
+	}
+	return nil
+}
+
+func refused(fix, what string, args ...any) error {
+	return fault.New(fault.Preflight, "postgres: "+what, args...).WithFix("%s", fix)
+}
+
+// checkTable refuses what can't take part in a prepared transaction, or loses rows in a crash. A table that doesn't exist is
+// left to describe.
+func (s *session) checkTable(ctx context.Context, o settings) error {
+	kinds, err := s.column(ctx, fmt.Sprintf("select relpersistence::text || relkind::text from pg_class where oid = to_regclass(%s)", o.literal()))
+	if err != nil {
+		return unfit(err, "look at table %s", o.table.Sanitize())
+	}
+	if len(kinds) == 0 {
+		return nil
+	}
+	name := o.table.Sanitize()
+	switch kinds[0][:1] {
+	case "t":
+		return refused("use an ordinary table", "table %s is temporary and can't be in a prepared transaction", name)
+	case "u":
+		return refused(fmt.Sprintf("alter table %s set logged", name), "table %s is unlogged: a crash of the server empties it", name)
+	}
+	switch kinds[0][1:] {
+	case "r", "p":
+		return nil
+	case "f":
+		return refused("connect to the server that has the table", "table %s is a foreign table and can't be in a prepared transaction", name)
+	}
+	return refused("set Table to a table's name", "%s isn't a table", name)
+}
+
+// checkNotNull looks for columns that every row would be rejected for.
+func (s *session) checkNotNull(ctx context.Context, o settings) error {
+	needed, err := s.column(ctx, fmt.Sprintf(`select attname::text from pg_attribute where attrelid = to_regclass(%s)
+ and attnum > 0 and attnotnull and not atthasdef and attidentity = '' and not attisdropped order by attnum`, o.literal()))
+	if err != nil {
+		return unfit(err, "look at table %s", o.table.Sanitize())
+	}
+	have := map[string]bool{}
+	for _, c := range o.columns {
+		have[c] = true
+	}
+	for _, c := range needed {
+		if !have[c] {
+			return refused("add it to Columns, or give it a default", "column %s of table %s may not be null, has no default, and isn't one of Columns",
+				c, o.table.Sanitize())
+		}
+	}
+	return nil
+}

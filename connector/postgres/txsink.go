@@ -1,0 +1,154 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
+)
+
+const (
+	preflightLimit     = 15 * time.Second
+	defaultLockTimeout = 30 * time.Second
+)
+
+// TxSink writes records into a table, each exactly once, by prepared transactions. Table, Columns and Row are needed. It
+// implements [sink.TwoPhase] and [sink.Preflight].
+type TxSink[T any] struct {
+	// URL says where the server is, whose database and as which user, as postgres://user:password@host:port/database or
+	// as "host=... dbname=...". What it leaves out comes from the environment (PGHOST, PGPASSWORD and the like), so
+	// unset: all of it.
+	URL string
+
+	// Table is where the rows go: its name, with the schema before it and a dot if it isn't in the search path. Upper and
+	// lower case differ.
+	Table string
+
+	// Columns are the names of the columns that Row gives values for. The others get their defaults.
+	Columns []string
+
+	// Row gives a value for each of Columns, of any type the client library knows how to encode for the column; nil is
+	// NULL, and text is parsed as the server would. An error rejects the record.
+	Row func(v T) ([]any, error)
+
+	// Keys are those of Columns that a unique index is on. With them a row replaces the one with the same keys. Unset: rows
+	// are appended.
+	Keys []string
+
+	// Lost says what to do about a transaction that was prepared and can't be committed any more. Unset: FailOnLoss.
+	Lost Loss
+
+	// LockTimeout bounds the wait for a lock that another transaction holds, after which the task fails and is
+	// restarted. Unset: 30 s. Negative: no bound.
+	LockTimeout time.Duration
+}
+
+// Loss says what to do when a prepared transaction is gone: rolled back by somebody else, or of an age or a server that its
+// fate can't be asked for any more.
+type Loss int
+
+const (
+	// FailOnLoss stops the job with an error.
+	FailOnLoss Loss = iota
+
+	// AcceptLoss goes on without the records, logs each transaction as an error, and counts it as lost_transactions.
+	AcceptLoss
+)
+
+var (
+	_ sink.TwoPhase[string] = TxSink[string]{}
+	_ sink.Preflight        = TxSink[string]{}
+)
+
+// settings are what of TxSink doesn't depend on the type.
+type settings struct {
+	url     string
+	table   pgx.Identifier
+	columns []string
+	keys    []string
+	lost    Loss
+	locks   time.Duration
+}
+
+func (s TxSink[T]) settings() settings {
+	o := settings{
+		url: s.URL, table: strings.Split(s.Table, "."), columns: slices.Clone(s.Columns), keys: slices.Clone(s.Keys),
+		lost: s.Lost, locks: s.LockTimeout,
+	}
+	if o.locks == 0 {
+		o.locks = defaultLockTimeout
+	}
+	return o
+}
+
+// Validate says everything that is wrong with the settings. The constructors call it too.
+func (s TxSink[T]) Validate() error {
+	var errs []error
+	bad := func(fix, what string, args ...any) {
+		errs = append(errs, fault.New(fault.BadPipeline, "postgres sink: "+what, args...).WithFix("%s", fix))
+	}
+	if s.Row == nil {
+		bad("set Row to the function that gives a record's values", "Row is missing")
+	}
+	if parts := strings.Split(s.Table, "."); len(parts) > 2 || slices.Contains(parts, "") {
+		bad("set Table to a table's name, or to schema.name", "Table is %q", s.Table)
+	}
+	if len(s.Columns) == 0 || hasTwice(s.Columns) {
+		bad("set Columns to the names of the columns that Row gives values for, each once", "Columns is %q", s.Columns)
+	}
+	for _, k := range s.Keys {
+		if !slices.Contains(s.Columns, k) {
+			bad("name it in Columns too, or take it out of Keys", "key %q isn't one of Columns", k)
+		}
+	}
+	if hasTwice(s.Keys) {
+		bad("name each key once", "Keys is %q", s.Keys)
+	}
+	if s.Lost != FailOnLoss && s.Lost != AcceptLoss {
+		bad("use FailOnLoss or AcceptLoss", "Lost is %d", s.Lost)
+	}
+	if _, err := s.settings().config(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func hasTwice(names []string) bool {
+	return len(slices.Compact(slices.Sorted(slices.Values(names)))) < len(names)
+}
+
+// TxWriter connects and makes the writer of one task.
+func (s TxSink[T]) TxWriter(ctx context.Context, t sink.Task) (sink.TxWriter[T], error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	tx, err := openTx(ctx, s.settings(), t)
+	if err != nil {
+		return nil, err
+	}
+	return &txWriter[T]{tx: tx, row: s.Row}, nil
+}
+
+// Committer makes the committer of the operator. It connects when there is something to do.
+func (s TxSink[T]) Committer(_ context.Context, t sink.Task) (sink.Committer, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	return &txCommitter{o: s.settings(), t: t}, nil
+}
+
+// Preflight connects and looks whether the server takes prepared transactions and the table the rows. It takes 15 s at most.
+func (s TxSink[T]) Preflight(ctx context.Context) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, preflightLimit)
+	defer cancel()
+	return s.settings().preflight(ctx)
+}
