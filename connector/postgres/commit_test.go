@@ -77,11 +77,12 @@ func TestHandleOfAnotherServer(t *testing.T) {
 	s := points(pg, table(t, pg, ""))
 	w, c := open(t, s)
 	h := prepare(t, w, slot(t, 1), 1, point{1, "a"})
-	if err := pg.Exec(t.Context(), "create database other"); err != nil {
+	other := fmt.Sprint("other", tables.Add(1))
+	if err := pg.Exec(t.Context(), "create database "+other); err != nil {
 		t.Fatal(err)
 	}
 	away := s
-	away.URL = pg.For("other")
+	away.URL = pg.For(other)
 	elsewhere := finisher(t, away, task())
 	// The same server knows that the transaction is in another database.
 	if err := elsewhere.Commit(t.Context(), []sink.Handle{h}); !sink.IsPermanent(err) || !strings.Contains(err.Error(), "another database") {

@@ -52,7 +52,7 @@ func TestSettings(t *testing.T) {
 }
 
 func TestPreflight(t *testing.T) {
-	pg := testsvc.Postgres(t)
+	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{})
 	if err := pg.Exec(t.Context(), `create role reader login; create unlogged table unlogged (id int8, name text); `+
 		`create table generated (id int8, name text generated always as ('x') stored); create table needy (id int8, name text, more int not null); `+
 		`create table keyless (id int8, name text); create index keyless_index on keyless (id); create table cashbox (id int8, name money); `+

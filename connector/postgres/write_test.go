@@ -136,7 +136,7 @@ func TestKeysReplaceRows(t *testing.T) {
 type anything []any
 
 func TestTypes(t *testing.T) {
-	pg := testsvc.Postgres(t)
+	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{})
 	err := pg.Exec(t.Context(), "create type mood as enum ('sad', 'happy'); create domain small as int check (value < 10); create schema \"Odd\"")
 	if err != nil {
 		t.Fatal(err)
