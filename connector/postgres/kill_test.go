@@ -170,6 +170,43 @@ func TestKilledAtEachStepOfTheCommit(t *testing.T) {
 	}
 }
 
+// TestServerDiesWhileTheJobRuns kills the server under a running job, which restarts its tasks until the server is back.
+func TestServerDiesWhileTheJobRuns(t *testing.T) {
+	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{})
+	if err := pg.Exec(t.Context(), "create table numbers (n int8 not null)"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- killChild(pg.URL, t.TempDir(), never, 3, 0) }()
+	for rows := range 3 {
+		waitForRows(t, pg, 1+rows*killRecords/5)
+		pg.Kill()
+		if err := pg.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%d\t%d\t0\t%d\t0", killRecords, killRecords, killRecords-1)
+	if got := tally(t, pg); got != want {
+		t.Errorf("rows, different ones, lowest, highest, prepared transactions: got %q, want %q", got, want)
+	}
+}
+
+func waitForRows(t *testing.T, pg *testsvc.PostgresServer, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; {
+		got, err := pg.Query(t.Context(), fmt.Sprintf("select count(*) >= %d from numbers", n))
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("wait for %d rows: %q, %v", n, got, err)
+		}
+		if got[0] == "t" {
+			return
+		}
+	}
+}
+
 func tally(t *testing.T, pg *testsvc.PostgresServer) string {
 	t.Helper()
 	got, err := pg.Query(t.Context(), "select count(*), count(distinct n), min(n), max(n), (select count(*) from pg_prepared_xacts) from numbers")
