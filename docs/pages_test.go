@@ -15,6 +15,8 @@ var shown = map[string][]string{
 	"writing-a-sink.md":   {"post_test.go", "append_test.go"},
 	"streams.md":          {"streams_test.go"},
 	"state.md":            {"state_test.go"},
+
+	"connectors/postgres.md": {"../connector/postgres/example_test.go"},
 }
 
 var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")
