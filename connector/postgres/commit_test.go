@@ -71,6 +71,61 @@ func TestServerRestartsBetweenPrepareAndCommit(t *testing.T) {
 	}
 }
 
+// A connection that is lost on the way leaves a transaction of which the writer can't know whether it was prepared; recovery
+// clears it either way.
+func TestConnectionLostAtPrepare(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	table := table(t, pg, "")
+	s := points(pg, table)
+	for i, sql := range []string{"", "prepare transaction '%s'"} {
+		w, c := open(t, s)
+		x := w.(*txWriter[point])
+		if err := errors.Join(w.Begin(t.Context(), slot(t, i)), w.Write(t.Context(), []point{{i, "a"}})); err != nil {
+			t.Fatal(err)
+		}
+		if sql != "" { // the server got as far as this and its answer is lost
+			if _, err := x.s.exec(t.Context(), fmt.Sprintf(sql, gidOf(x.slot.Name, x.token))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := pg.Exec(t.Context(), fmt.Sprintf("select pg_terminate_backend(%d)", x.s.conn.PgConn().PID())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Prepare(t.Context(), 1); err == nil || sink.IsPermanent(err) || fault.CodeOf(err) != fault.SinkFailed.ID {
+			t.Errorf("Prepare without a connection: %v, want %s and another attempt", err, fault.SinkFailed.ID)
+		}
+		if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, i)}); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := leftovers(pg, slot(t, i)); err != nil || len(left) > 0 {
+			t.Errorf("left: %q, %v", left, err)
+		}
+	}
+	wantRows(t, pg, table)
+}
+
+// The server answers PREPARE in a transaction that has failed by rolling it back, without an error.
+func TestFailedTransactionIsNotPrepared(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	w, _ := open(t, points(pg, table(t, pg, "")))
+	x := w.(*txWriter[point])
+	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.s.exec(t.Context(), "select 1/0"); stateOf(err) != "22012" {
+		t.Fatal(err)
+	}
+	if h, err := w.Prepare(t.Context(), 1); err == nil {
+		t.Errorf("a failed transaction was prepared: %+v", h)
+	}
+	if _, err := x.s.exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := w.Prepare(t.Context(), 1); err == nil {
+		t.Errorf("no transaction at all was prepared: %+v", h)
+	}
+}
+
 // A transaction's id means nothing to another server: that one's commit log may well say committed.
 func TestHandleOfAnotherServer(t *testing.T) {
 	pg := testsvc.Postgres(t)

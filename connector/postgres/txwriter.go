@@ -136,6 +136,9 @@ func (x *tx) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
 		return sink.Handle{}, errNotBegun
 	}
 	n := native{Version: 1, GID: gidOf(x.slot.Name, x.token), identity: x.s.id}
+	if x.s.conn.PgConn().TxStatus() == 'I' { // PREPARE would make an empty transaction
+		return sink.Handle{}, fault.New(fault.SinkFailed, "postgres: transaction %s ended before it was prepared", n.GID)
+	}
 	results, err := x.s.exec(ctx, fmt.Sprintf("select pg_current_xact_id()::text; prepare transaction '%s'", n.GID))
 	if err != nil {
 		return sink.Handle{}, failed(err, "prepare transaction %s", n.GID)
