@@ -388,11 +388,16 @@ func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord) {
 			c.post(discoverFailed{s, panicError("enumerator of "+s.v.name, r)})
 		}
 	}()
+	failed := func(err error) {
+		if ctx.Err() == nil { // else the attempt has ended, and what was cut short is no failure
+			c.post(discoverFailed{s, fault.At(err, "source "+s.v.name)})
+		}
+	}
 	for done := s.listed; ctx.Err() == nil; done = false {
 		if !done {
 			d, err := s.retried(ctx, func() (discovered, error) { return s.d.discover(ctx) })
 			if err != nil {
-				c.post(discoverFailed{s, fault.At(err, "source "+s.v.name)})
+				failed(err)
 				return
 			}
 			c.post(newsFound{s: s, d: d})
@@ -408,7 +413,7 @@ func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord) {
 		}
 		d, err := s.retried(ctx, func() (discovered, error) { return s.d.next(ctx, finished) })
 		if err != nil {
-			c.post(discoverFailed{s, fault.At(err, "source "+s.v.name)})
+			failed(err)
 			return
 		}
 		c.post(newsFound{s: s, d: d, next: true})
