@@ -99,11 +99,18 @@ func (w *world) judgeLoose(t *tailSpec, recs []Rec) {
 			want[place{r.Key, start}]++
 		}
 	}
-	rows := w.tables[t.name].rows
 	if late := w.tables[t.name+".late"]; late != nil {
-		rows = append(rows[:len(rows):len(rows)], late.rows...)
+		times := map[int64]int64{}
+		for _, r := range recs {
+			times[r.ID] = r.At
+		}
+		for _, r := range late.rows { // its Start isn't that of a sliding window
+			for _, start := range t.windows(times[r.ID]) {
+				got[place{r.Key, start}] += r.N
+			}
+		}
 	}
-	for _, r := range rows {
+	for _, r := range w.tables[t.name].rows {
 		at := place{r.Key, r.Start}
 		if t.kind == tailSum {
 			got[at] = max(got[at], r.N) // each row has the whole count
