@@ -22,8 +22,9 @@ type backing struct {
 	states   []cached
 	known    map[string]*known
 	batch    Batch     // of the running capture
-	runs     []*run    // of the running capture: whole key groups
-	least    int       // bytes of runs side by side that replace what the disk has
+	packs    []*pack   // of the running capture
+	least    int       // bytes of packs side by side that replace what the disk has
+	fewest   int       // entries that are worth a pack
 	full     []Batch   // before batch: of the same capture, or of one that was given up
 	last     *handover // the newest capture that was handed out; nil once it's in the disk
 	running  bool      // a capture
@@ -94,7 +95,7 @@ func (b *backing) capture() {
 // abortCapture gives the capture up. What it has collected must reach the disk all the same, since the tables no longer count
 // it as new: it goes there with the next capture, or before anything is evicted.
 func (b *backing) abortCapture() {
-	b.unrun()
+	b.unpacked()
 	b.endCapture()
 }
 
@@ -109,8 +110,8 @@ func (b *backing) endCapture() {
 // hand gives what was captured to whoever writes it.
 func (b *backing) hand() *handover {
 	b.endCapture()
-	b.last = &handover{disk: b.disk, left: &b.left, prev: b.last, batches: b.full, runs: b.runs, least: b.least, done: make(chan struct{})}
-	b.full, b.runs = nil, nil
+	b.last = &handover{disk: b.disk, left: &b.left, prev: b.last, batches: b.full, packs: b.packs, least: b.least, done: make(chan struct{})}
+	b.full, b.packs = nil, nil
 	return b.last
 }
 
@@ -240,8 +241,8 @@ type handover struct {
 	left    *atomic.Bool
 	prev    *handover
 	batches []Batch
-	runs    []*run // after the batches
-	least   int    // see backing
+	packs   []*pack // after the batches
+	least   int     // see backing
 	done    chan struct{}
 	ended   bool
 	err     error // the disk lacks what was captured
@@ -270,7 +271,7 @@ func (h *handover) apply(then func() error) error {
 	if h.err == nil {
 		h.err = h.replace()
 	}
-	h.ended, h.batches, h.runs = true, nil, nil
+	h.ended, h.batches, h.packs = true, nil, nil
 	defer close(h.done)
 	if h.err != nil || then == nil {
 		return h.err
@@ -286,14 +287,16 @@ var (
 // Keys on the disk, all numbers big-endian so that they sort:
 //
 //	0 (2), name                                    what is known of a state; of the whole under the empty name
-//	number of the state (2), group (2), key        value
-//	number of the state (2), start (8), group (2), key    value of a pane
+//	number of the state (2), group (2), 0, chunk (4)      some entries of a packed group
+//	number of the state (2), group (2), 1, key            value
+//	the same with start (8) before the group              of a pane
 //
-// A value is the number of the signature that it was stored under (1) and its form in the codec.
+// A value is the number of the signature that it was stored under (1) and its form in the codec. A chunk is that number for all
+// its entries, their number (4, little-endian), and for each the key and the form of its value.
 const (
 	numberAll   = 0
 	numberSpool = 0xffff
-	diskFormat  = 1
+	diskFormat  = 2
 )
 
 // known is what the disk says of a state.
@@ -334,7 +337,7 @@ func newBacking(d Disk, owner groupRange) (*backing, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &backing{disk: d, owner: owner, known: known, least: leastRun}
+	b := &backing{disk: d, owner: owner, known: known, least: leastRun, fewest: leastPack}
 	if had == owner {
 		return b, nil
 	}
@@ -363,8 +366,7 @@ func readKnown(d Scanner) (all map[string]*known, had groupRange, err error) {
 			return bad == nil
 		}
 		r := indexReader{src: v}
-		if f := r.fixed(1)[0]; f > diskFormat {
-			bad = fault.New(fault.NewerFormat, "the state on disk has version %d; this binary reads up to %d", f, diskFormat)
+		if bad = formatFault(r.fixed(1)[0]); bad != nil && !r.bad {
 			return false
 		}
 		had = groupRange{groups: r.number(1 << 16), first: r.number(1 << 16), last: r.number(1<<16) - 1}
@@ -374,6 +376,18 @@ func readKnown(d Scanner) (all map[string]*known, had groupRange, err error) {
 		return bad == nil
 	})
 	return all, had, cmp.Or(bad, err)
+}
+
+// formatFault refuses a version of the disk's form that this binary doesn't read.
+func formatFault(version byte) error {
+	switch {
+	case version > diskFormat:
+		return fault.New(fault.NewerFormat, "the state on disk has version %d; this binary reads %d", version, diskFormat)
+	case version < diskFormat:
+		return fault.New(fault.BadState, "the state on disk has version %d; this binary reads %d", version, diskFormat).
+			WithFix("take a savepoint with the binary that wrote it, and start from that")
+	}
+	return nil
 }
 
 // declare finds or numbers a state.

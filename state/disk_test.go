@@ -25,7 +25,7 @@ func TestDiskSnapshotIsTheStateAtCapture(t *testing.T) {
 
 func diskTest[K comparable](t *testing.T, keys []K, of func(room int64) Backend) {
 	r := seed(t)
-	for range 3 {
+	for range 5 {
 		disk := of(diskRooms[r.IntN(len(diskRooms))])
 		w := newWorldOn(t, r, keys[:1+r.IntN(len(keys))], 1+r.IntN(4), disk)
 		for range 8 {
@@ -37,14 +37,14 @@ func diskTest[K comparable](t *testing.T, keys []K, of func(room int64) Backend)
 
 // diskRound is round over a disk; a capture is written as a file, or linked, or given up, or forgotten by its writer.
 func diskRound[K comparable](t *testing.T, r *rand.Rand, w *world[K]) {
-	for range r.IntN(3000) {
+	for range r.IntN(8 << r.IntN(10)) { // a little or all of it changes
 		w.step()
 	}
 	want := w.want()
 	for _, task := range w.tasks {
 		task.sc.Capture()
 	}
-	steps, every, budget := r.IntN(2000), 1+r.IntN(50), 1+r.IntN(1<<r.IntN(14))
+	steps, every, budget := r.IntN(8<<r.IntN(9)), 1+r.IntN(50), 1+r.IntN(1<<r.IntN(14))
 	for i := range steps {
 		w.step()
 		if i%every == 0 {
@@ -54,6 +54,12 @@ func diskRound[K comparable](t *testing.T, r *rand.Rand, w *world[K]) {
 	switch r.IntN(6) {
 	case 0:
 		for _, task := range w.tasks {
+			switch r.IntN(3) {
+			case 0:
+				task.sc.SweepAll()
+			case 1:
+				task.sc.Sweep(r.IntN(4 << 10))
+			}
 			task.sc.AbortCapture()
 		}
 	case 1:

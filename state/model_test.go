@@ -114,6 +114,7 @@ func (w *world[K]) useDisk(sc *Scope[K], d Disk) error {
 	err := sc.UseDisk(d)
 	if err == nil && w.r.IntN(4) > 0 {
 		sc.back.least = w.r.IntN(3000)
+		sc.back.fewest = w.r.IntN(40)
 	}
 	return err
 }

@@ -178,12 +178,16 @@ func (b *backing) adoptState(d Disk, name string, from *known, had groupRange) e
 		if g < max(b.owner.first, had.first) || g > min(b.owner.last, had.last) {
 			return true
 		}
-		if len(v) == 0 || int(v[0]) >= len(versions) {
+		form := byte(formGone)
+		if len(v) == 0 || v[0] != formGone && int(v[0]) >= len(versions) {
 			bad = damaged("a value of state %q has an unknown form", name)
 			return false
 		}
+		if v[0] != formGone {
+			form = versions[v[0]]
+		}
 		key = append(binary.BigEndian.AppendUint16(key[:0], to.number), k[2:]...)
-		val = append(append(val[:0], versions[v[0]]), v[1:]...)
+		val = append(append(val[:0], form), v[1:]...)
 		if bad = w.Set(key, val); bad == nil && w.Size() > batchBytes {
 			bad = w.Commit()
 			w = b.disk.Batch()

@@ -2,8 +2,10 @@ package state
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 // A slot's flags in a table with a disk behind it. There are two bits for dirty, which change their roles with each capture:
@@ -28,8 +30,16 @@ type shelf struct {
 	complete bool    // no other key of the group is on the disk
 	onDisk   bool    // some key is, or was, or will be with a capture
 	wiped    bool    // what the disk has must be deleted there
-	run      *run    // of the running capture, if all of the group is to be written
+	packed   uint8   // noPack, maybePacked or isPacked: what the disk has, or will have with a capture
+	over     int     // single entries over the pack, at most
+	pack     *pack   // of the running capture, if all of the group is to be written
 }
+
+const (
+	noPack      = iota
+	maybePacked // restored, and not looked at: no entry is in memory
+	isPacked    // the group is complete
+)
 
 // entryAt is a slot, or the zero key's entry.
 func (t *table[K, V]) entryAt(g int, slot uint64) *entry[K, V] {
@@ -87,42 +97,41 @@ func (t *table[K, V]) stage(g int, slot uint64) int {
 	fl := &b.flags[slot]
 	b.frozen--
 	*fl &^= f.turn ^ (dirtyA | dirtyB)
-	size, err := t.write(t.target(g), g, t.entryAt(g, slot), *fl)
+	var size int
+	var err error
+	if b.pack != nil {
+		size, err = t.stagePacked(b.pack, g, slot, *fl)
+	} else {
+		size, err = t.write(f.b.writer(), g, t.entryAt(g, slot), *fl)
+	}
 	if err != nil {
-		b.run = nil // it lacks the entry
 		if f.err = err; *fl&f.turn == 0 {
 			*fl |= f.turn
 			b.dirty++
+		}
+		if b.pack != nil { // it lacks the entry, and what it has must be staged again
+			b.pack = nil
+			b.dirty = markUsed(b.flags, f.turn)
 		}
 		return 0
 	}
 	*fl |= onDisk
 	b.onDisk = true
-	if b.run != nil && b.frozen == 0 {
-		b.run.whole, b.run = true, nil
+	if b.pack != nil && b.frozen == 0 {
+		b.pack.whole, b.pack = true, nil
+		b.packed, b.over = isPacked, 0
 	}
 	return size
 }
 
-// target is where the running capture's entries of a group go.
-func (t *table[K, V]) target(g int) changes {
-	if r := t.back[g].run; r != nil {
-		return r
-	}
-	return t.fam.b.writer()
-}
-
-// changes are collected by a Batch or a run.
-type changes interface {
-	Set(key, value []byte) error
-	Delete(key []byte) error
-}
-
 // write puts an entry into a batch.
-func (t *table[K, V]) write(w changes, g int, e *entry[K, V], fl uint8) (size int, err error) {
+func (t *table[K, V]) write(w Batch, g int, e *entry[K, V], fl uint8) (size int, err error) {
 	f := t.fam
-	key := f.keys.AppendBytes(f.groupKey(f.b.scratch[:0], t.start, g), e.key)
+	key := f.keys.AppendBytes(f.entryKey(f.b.scratch[:0], t.start, g), e.key)
 	f.b.scratch = key
+	if fl&deleted != 0 && t.back[g].packed == isPacked {
+		return len(key), w.Set(key, []byte{formGone})
+	}
 	if fl&deleted != 0 {
 		return len(key), w.Delete(key)
 	}
@@ -132,14 +141,22 @@ func (t *table[K, V]) write(w changes, g int, e *entry[K, V], fl uint8) (size in
 	}
 	f.b.value = val
 	size = len(key) + len(val)
-	f.mean += (int64(size) - f.mean) / 16
+	f.sized(size)
 	return size, w.Set(key, val)
 }
+
+// sized notes what an entry took on the disk.
+func (f *family[K, V]) sized(n int) { f.mean += (int64(n) - f.mean) / 16 }
 
 // groupKey is what the keys of a group begin with on the disk. g counts from the first group owned.
 func (f *family[K, V]) groupKey(dst []byte, start int64, g int) []byte {
 	dst = f.paneKey(dst, start)
 	return binary.BigEndian.AppendUint16(dst, uint16(f.first+g))
+}
+
+// entryKey is what the keys of a group's single entries begin with.
+func (f *family[K, V]) entryKey(dst []byte, start int64, g int) []byte {
+	return append(f.groupKey(dst, start, g), tagEntry)
 }
 
 func (f *family[K, V]) paneKey(dst []byte, start int64) []byte {
@@ -185,11 +202,14 @@ func (t *table[K, V]) fetch(k K, h uint64, g int, write bool) *V {
 	if k == zero && len(t.spares[g].zero) != 0 {
 		return nil // insert was asked for a key that is there
 	}
+	if b.packed == maybePacked && t.unfold(g) {
+		return t.find(k, h, g, write)
+	}
 	if b.misses++; b.misses == fillAfter && t.fill(g, true) {
 		return t.find(k, h, g, write)
 	}
 	f.b.counters.misses++
-	key := f.keys.AppendBytes(f.groupKey(f.b.scratch[:0], t.start, g), k)
+	key := f.keys.AppendBytes(f.entryKey(f.b.scratch[:0], t.start, g), k)
 	f.b.scratch = key
 	raw, ok := f.b.lookUp(key)
 	if !ok {
@@ -197,7 +217,7 @@ func (t *table[K, V]) fetch(k K, h uint64, g int, write bool) *V {
 	}
 	slot := t.take(k, h, g)
 	e := t.entryAt(g, slot)
-	if err := f.decode(raw, &e.val); err != nil {
+	if err := f.decodeAll(raw, &e.val); err != nil {
 		f.b.failed(err, "decode a value")
 	}
 	t.back[g].flags[slot] = recent | onDisk
@@ -221,31 +241,22 @@ func (t *table[K, V]) insertBacked(k K, h uint64, g int) *V {
 }
 
 // take adds a key that isn't there and returns its slot.
-func (t *table[K, V]) take(k K, h uint64, g int) uint64 {
+func (t *table[K, V]) take(k K, h uint64, g int) uint64 { return t.put(t.fam.keys.clone(k), h, g) }
+
+// put is take for a key that pins nothing.
+func (t *table[K, V]) put(k K, h uint64, g int) (slot uint64) {
 	var zero K
 	t.fam.entries++
 	if k == zero {
 		t.spares[g].zero = make([]entry[K, V], 1)
-		t.flags(g)
-		return uint64(len(t.groups[g].slots))
+		slot = uint64(len(t.groups[g].slots))
+	} else {
+		slot = t.free(h, g)
+		t.groups[g].slots[slot].key = k
+		t.groups[g].n++
 	}
-	slot := t.free(h, g)
-	t.groups[g].slots[slot].key = t.fam.keys.clone(k)
-	t.groups[g].n++
 	t.flags(g)
 	return slot
-}
-
-func (f *family[K, V]) decode(raw []byte, v *V) error {
-	if len(raw) == 0 || int(raw[0]) >= len(f.codecs) {
-		return damaged("a value of state %q has an unknown form", f.name)
-	}
-	rest, err := f.codecs[raw[0]].Decode(raw[1:], v)
-	if err == nil && len(rest) > 0 {
-		err = errLength
-	}
-	f.mean += (int64(len(raw)) - f.mean) / 16
-	return err
 }
 
 // fill brings all keys of a group from the disk. With limited it gives up when the room is nearly used up.
@@ -254,38 +265,35 @@ func (t *table[K, V]) fill(g int, limited bool) (all bool) {
 	if b.complete {
 		return true
 	}
-	prefix := f.groupKey(nil, t.start, g)
 	room, n := f.b.disk.Room()*3/4, 0
+	fresh := t.groups[g].n+len(t.spares[g].zero) == 0
 	if t.groups[g].n < f.filled {
 		t.reserve(g, f.filled)
 	}
-	var bad error
-	err := f.b.disk.Scan(prefix, after(prefix), func(key, raw []byte) bool {
+	over, err := f.readGroup(f.b.disk, t.start, g, func(k K, _ []byte, form byte, src []byte) ([]byte, error) {
 		if n++; limited && n%256 == 1 && f.b.used() > room {
-			bad = errLength
-			return false
-		}
-		var k K
-		if k, _, bad = f.keys.Decode(key[len(prefix):]); bad != nil {
-			return false
+			return nil, errNoRoom
 		}
 		h := f.keys.slotHash(k)
-		if t.has(k, h, g) {
-			return true
+		if !fresh && t.has(k, h, g) {
+			_, rest, err := f.cutValue(form, src)
+			return rest, err
 		}
-		slot := t.take(k, h, g)
-		t.back[g].flags[slot] = onDisk
-		bad = f.decode(raw, &t.entryAt(g, slot).val)
-		return bad == nil
+		slot := t.put(k, h, g)
+		b.flags[slot] = onDisk
+		return f.decode(form, src, &t.entryAt(g, slot).val)
 	})
-	f.b.must(err, "read a key group")
-	if limited && bad == errLength {
+	if errors.Is(err, errNoRoom) {
 		return false
 	}
-	f.b.must(bad, "read a key group")
-	b.complete, b.misses, f.filled = true, 0, t.groups[g].n
+	f.b.must(err, "read a key group")
+	if b.complete, b.misses, f.filled = true, 0, t.groups[g].n; over >= 0 {
+		b.packed, b.over = isPacked, over
+	}
 	return true
 }
+
+var errNoRoom = errors.New("no room in memory")
 
 // has tells whether a key has an entry, also one that is only a mark.
 func (t *table[K, V]) has(k K, h uint64, g int) bool {
@@ -419,7 +427,7 @@ func (t *table[K, V]) markBacked() {
 		if b.wiped {
 			t.fam.b.must(t.wipeOnDisk(t.fam.b.writer(), g), "note what was cleared")
 		}
-		t.rewrites(g)
+		t.packs(g)
 	}
 }
 
@@ -430,7 +438,8 @@ func (t *table[K, V]) wipeOnDisk(w Batch, g int) error {
 	return w.DeleteRange(prefix, after(prefix))
 }
 
-// unmarkBacked gives a capture up: what it hasn't staged is as dirty as what came later.
+// unmarkBacked gives a capture up: what it hasn't staged is as dirty as what came later, and all of a group whose pack isn't
+// whole.
 func (t *table[K, V]) unmarkBacked() {
 	now := t.fam.turn
 	for g := range t.back {
@@ -438,9 +447,13 @@ func (t *table[K, V]) unmarkBacked() {
 		if b.frozen == 0 {
 			continue
 		}
-		b.dirty, b.frozen, b.run = 0, 0, nil
+		which := dirtyA | dirtyB
+		if b.pack != nil {
+			which = math.MaxUint8
+		}
+		b.dirty, b.frozen, b.pack = 0, 0, nil
 		for i, fl := range b.flags {
-			if fl&(dirtyA|dirtyB) != 0 {
+			if fl&which != 0 {
 				b.flags[i] = fl&^(dirtyA|dirtyB) | now
 				b.dirty++
 			}
@@ -514,6 +527,9 @@ func (t *table[K, V]) evict(g int, w Batch) (left bool, err error) {
 			return false, err
 		}
 	}
+	if b.packed == isPacked && t.droppable(g) {
+		t.loosen(g)
+	}
 	var zero K
 	keep, dropped, lost := 0, 0, false
 	for i := range gr.slots {
@@ -549,6 +565,11 @@ func (t *table[K, V]) evict(g int, w Batch) (left bool, err error) {
 		t.shrink(g, keep)
 	}
 	return dropped > 0, nil
+}
+
+// droppable tells whether some entry of a group wasn't used lately.
+func (t *table[K, V]) droppable(g int) bool {
+	return slices.ContainsFunc(t.back[g].flags[:len(t.groups[g].slots)], func(fl uint8) bool { return fl != 0 && fl&recent == 0 })
 }
 
 // shrink gives a group whose entries have holes between them a fitting array.

@@ -1,7 +1,6 @@
 package state
 
 import (
-	"cmp"
 	"encoding/binary"
 	"math"
 	"strings"
@@ -62,7 +61,7 @@ func (f *family[K, V]) attach() error {
 	for _, start := range starts {
 		t := f.adopt(start)
 		for g := range t.back {
-			t.back[g] = shelf{onDisk: true}
+			t.back[g] = shelf{onDisk: true, packed: maybePacked}
 		}
 	}
 	return nil
@@ -180,39 +179,31 @@ func (p *diskPart[K, V]) write(w *fileWriter) error {
 
 // run appends all entries of one group and start.
 func (p *diskPart[K, V]) run(w *fileWriter, start int64, g int) (n int, err error) {
-	prefix, head := p.f.groupKey(nil, start, g), len(w.buf)
+	head := len(w.buf)
 	w.buf = binary.LittleEndian.AppendUint64(w.buf, uint64(start))
 	w.buf = binary.LittleEndian.AppendUint32(w.buf, 0)
-	var bad error
-	err = w.view.Scan(prefix, after(prefix), func(key, raw []byte) bool {
+	_, err = p.f.readGroup(w.view, start, g, func(_ K, key []byte, form byte, src []byte) ([]byte, error) {
 		n++
-		w.buf = append(w.buf, key[len(prefix):]...)
-		if len(raw) > 0 && int(raw[0]) == p.sigs-1 {
-			w.buf = append(w.buf, raw[1:]...)
-			return true
+		w.buf = append(w.buf, key...)
+		var v V
+		rest, err := p.f.decode(form, src, &v)
+		if err != nil {
+			return nil, err
 		}
-		w.buf, bad = p.recode(w.buf, raw)
-		return bad == nil
+		if int(form) == p.sigs-1 {
+			w.buf = append(w.buf, src[:len(src)-len(rest)]...)
+		} else { // it was stored under an older signature
+			w.buf, err = p.f.codec.Append(w.buf, &v)
+		}
+		return rest, err
 	})
-	if n == 0 {
+	if err == nil && n > math.MaxUint32 {
+		err = errLength
+	}
+	if n == 0 || err != nil {
 		w.buf = w.buf[:head]
-		return 0, cmp.Or(bad, err)
+		return 0, err
 	}
 	binary.LittleEndian.PutUint32(w.buf[head+8:], uint32(n))
-	if n > math.MaxUint32 {
-		bad = errLength
-	}
-	return n, cmp.Or(bad, err)
-}
-
-// recode appends a value that was stored under an older signature in the form of the present one.
-func (p *diskPart[K, V]) recode(dst, raw []byte) ([]byte, error) {
-	var v V
-	if len(raw) == 0 || int(raw[0]) >= p.sigs {
-		return dst, damaged("a value of state %q has an unknown form", p.f.name)
-	}
-	if _, err := p.f.codecs[raw[0]].Decode(raw[1:], &v); err != nil {
-		return dst, err
-	}
-	return p.f.codec.Append(dst, &v)
+	return n, nil
 }
