@@ -1,56 +1,46 @@
 package files
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 // The states of a hidden file are its endings: being written, then whole, synced and waiting for its commit.
 const (
 	openSuffix     = ".tmp"
 	preparedSuffix = ".prepared"
-	tokenLen       = 32 // hex digits
+
+	maxSlot = 255 - len(".-"+preparedSuffix) - txn.TokenLen // bytes; a file's name has 255 at most
 )
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
 // hiddenName is .<slot>-<token><suffix>.
-func hiddenName(slot, token, suffix string) string { return "." + slot + "-" + token + suffix }
+func hiddenName(slot, token, suffix string) string { return "." + txn.NameOf(slot, token) + suffix }
 
-// slotOf takes the slot out of a hidden file's name; ok is false for any other name. The token has a fixed length and no
-// dash, so a slot whose name begins like another's isn't taken for it.
+// slotOf takes the slot out of a hidden file's name; ok is false for any other name.
 func slotOf(name string) (slot string, ok bool) {
 	rest, hidden := strings.CutPrefix(name, ".")
 	base, open := strings.CutSuffix(rest, openSuffix)
 	base, prepared := strings.CutSuffix(base, preparedSuffix)
-	if !hidden || open == prepared || len(base) < tokenLen+2 {
+	if !hidden || open == prepared {
 		return "", false
 	}
-	slot, token := base[:len(base)-tokenLen-1], base[len(base)-tokenLen:]
-	if _, err := hex.DecodeString(token); err != nil || base[len(slot)] != '-' {
-		return "", false
-	}
-	return slot, true
+	slot, _, ok = txn.SlotOf(base)
+	return slot, ok
 }
 
-func newToken() string {
-	var b [tokenLen / 2]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}
+// nativeVersion is the form of native.
+const nativeVersion = 1
 
-// native is the version 1 of what a handle carries. Names are relative to the sink's directory.
+// native is what a handle carries. Names are relative to the sink's directory.
 type native struct {
-	Version  int    `json:"version"`
 	Dir      string `json:"dir"` // where it was prepared, for the operator's eyes
 	Prepared string `json:"prepared"`
 	Final    string `json:"final"`
@@ -59,16 +49,13 @@ type native struct {
 }
 
 func readNative(h sink.Handle) (native, error) {
-	var n native
-	if err := json.Unmarshal(h.Native, &n); err != nil {
-		return n, sink.Permanent(fault.Wrap(fault.CommitFailed, err, "read handle %s of slot %s", h.Token, h.Slot.Name))
-	}
-	if n.Version != 1 {
-		return n, sink.Permanent(fault.New(fault.NewerFormat, "handle %s has version %d, this binary knows 1", h.Token, n.Version))
+	n, err := txn.Decode[native](h, nativeVersion)
+	if err != nil {
+		return n, err
 	}
 	for _, name := range []string{n.Prepared, n.Final} {
 		if name == "" || name != filepath.Base(name) {
-			return n, sink.Permanent(fault.New(fault.CommitFailed, "handle %s names %q, which isn't a file's name", h.Token, name))
+			return n, txn.Unreadable(h, "%q isn't a file's name", name)
 		}
 	}
 	return n, nil

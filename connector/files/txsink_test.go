@@ -13,6 +13,7 @@ import (
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/sinktest"
+	"github.com/weirline/weirline/txn"
 )
 
 var txTask = sink.Task{Job: "job", Operator: "out"}
@@ -127,7 +128,7 @@ func TestTxFileHoldsRecordsInOrder(t *testing.T) {
 }
 
 func TestSlotOf(t *testing.T) {
-	token := newToken()
+	token := txn.NewToken()
 	cases := []struct {
 		name, slot string
 		ok         bool
@@ -137,7 +138,7 @@ func TestSlotOf(t *testing.T) {
 		{hiddenName("job-out-1-"+token, token, preparedSuffix), "job-out-1-" + token, true},
 		{hiddenName("job-out-1", token, ""), "", false},
 		{hiddenName("job-out-1", token[1:], openSuffix), "", false},
-		{hiddenName("job-out-1", strings.Repeat("z", tokenLen), openSuffix), "", false},
+		{hiddenName("job-out-1", strings.Repeat("z", txn.TokenLen), openSuffix), "", false},
 		{hiddenName("", token, openSuffix), "", false},
 		{hiddenName("job", token, openSuffix+preparedSuffix), "", false},
 		{"job-out-1-" + token + openSuffix, "", false},
@@ -157,10 +158,10 @@ func TestRecoverLeavesStrangersAlone(t *testing.T) {
 	dir := t.TempDir()
 	slot := sink.Slot{ID: 1, Name: "job-out-1"}
 	strangers := []string{
-		".job-out-1.tmp", ".job-out-1-abc.tmp", "job-out-1-" + newToken() + ".tmp", ".job-out-1-notes", "part-out-x",
-		hiddenName("job-out-1-2", newToken(), preparedSuffix), hiddenName("job-out-11", newToken(), openSuffix),
+		".job-out-1.tmp", ".job-out-1-abc.tmp", "job-out-1-" + txn.NewToken() + ".tmp", ".job-out-1-notes", "part-out-x",
+		hiddenName("job-out-1-2", txn.NewToken(), preparedSuffix), hiddenName("job-out-11", txn.NewToken(), openSuffix),
 	}
-	mine := []string{hiddenName(slot.Name, newToken(), preparedSuffix), hiddenName(slot.Name, newToken(), openSuffix)}
+	mine := []string{hiddenName(slot.Name, txn.NewToken(), preparedSuffix), hiddenName(slot.Name, txn.NewToken(), openSuffix)}
 	for _, name := range append(strangers, mine...) {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
 			t.Fatal(err)
@@ -223,7 +224,7 @@ func TestHandleOfAnotherForm(t *testing.T) {
 		"":              fault.CommitFailed,
 		`{"version":2}`: fault.NewerFormat,
 		`{"version":1}`: fault.CommitFailed,
-		`{"version":1,"prepared":"../x","final":"y"}`: fault.CommitFailed,
+		`{"version":1,"native":{"prepared":"../x","final":"y"}}`: fault.CommitFailed,
 	} {
 		err := c.Commit(t.Context(), []sink.Handle{{Native: []byte(data)}})
 		if !sink.IsPermanent(err) || fault.CodeOf(err) != code.ID {

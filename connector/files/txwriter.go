@@ -2,7 +2,6 @@ package files
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 // writeSize is how many bytes are gathered before they go to the file.
@@ -34,10 +34,10 @@ func (w *txWriter[T]) Begin(_ context.Context, s sink.Slot) error {
 	if w.f != nil {
 		return fault.New(fault.SinkFailed, "begin transaction in slot %s: the one in slot %s is still open", s.Name, w.slot.Name)
 	}
-	if s.Name == "" || s.Name != filepath.Base(s.Name) {
-		return fault.New(fault.SinkFailed, "begin transaction: slot name %q can't be part of a file's name", s.Name)
+	if err := txn.CheckSlot(s, maxSlot); err != nil {
+		return err
 	}
-	token := newToken()
+	token := txn.NewToken()
 	f, err := os.OpenFile(filepath.Join(w.sink.Dir, hiddenName(s.Name, token, openSuffix)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return writeFault(err, "make hidden file")
@@ -85,7 +85,7 @@ func (w *txWriter[T]) Prepare(_ context.Context, epoch uint64) (sink.Handle, err
 		return sink.Handle{}, errNotBegun
 	}
 	n := native{
-		Version: 1, Dir: w.sink.Dir, Prepared: hiddenName(w.slot.Name, w.token, preparedSuffix),
+		Dir: w.sink.Dir, Prepared: hiddenName(w.slot.Name, w.token, preparedSuffix),
 		Final: fmt.Sprintf("%s%s-%012d-%d-%s%s", w.sink.Prefix, w.operator, epoch, w.slot.ID, w.token, w.sink.Suffix),
 	}
 	if err := w.flush(); err != nil {
@@ -105,9 +105,9 @@ func (w *txWriter[T]) Prepare(_ context.Context, epoch uint64) (sink.Handle, err
 		return sink.Handle{}, writeFault(err, "prepare file "+n.Prepared)
 	}
 	n.Size, n.CRC32C = w.size, w.crc
-	data, err := json.Marshal(n)
+	data, err := txn.Encode(nativeVersion, n)
 	if err != nil {
-		return sink.Handle{}, fmt.Errorf("encode handle: %w", err)
+		return sink.Handle{}, err
 	}
 	return sink.Handle{Operator: w.operator, Slot: w.slot, Token: w.token, Epoch: epoch, Native: data}, nil
 }

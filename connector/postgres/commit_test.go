@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 func TestRolledBackFromOutsideIsLoud(t *testing.T) {
@@ -32,7 +34,7 @@ func TestRolledBackFromOutsideIsLoud(t *testing.T) {
 	}
 	wantRows(t, pg, table)
 
-	s.Lost = AcceptLoss
+	s.Lost = txn.AcceptLoss
 	own := task()
 	if err := finisher(t, s, own).Recover(t.Context(), hs, []sink.Slot{lost.Slot, kept.Slot}); err != nil {
 		t.Fatal(err)
@@ -84,7 +86,7 @@ func TestConnectionLostAtPrepare(t *testing.T) {
 			t.Fatal(err)
 		}
 		if sql != "" { // the server got as far as this and its answer is lost
-			if _, err := x.s.exec(t.Context(), fmt.Sprintf(sql, gidOf(x.slot.Name, x.token))); err != nil {
+			if _, err := x.s.exec(t.Context(), fmt.Sprintf(sql, txn.NameOf(x.slot.Name, x.token))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -166,10 +168,10 @@ func TestHandleOfAnotherServer(t *testing.T) {
 func TestRecoverLeavesStrangersAlone(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	s := slot(t, 1)
-	mine := gidOf(s.Name, newToken())
+	mine := txn.NameOf(s.Name, txn.NewToken())
 	strangers := []string{
-		s.Name, s.Name + "-", s.Name + "-abc", gidOf(s.Name+"0", newToken()), gidOf(s.Name+"-1", newToken()),
-		gidOf(s.Name[:len(s.Name)-1], newToken()), s.Name + "_" + newToken(), gidOf(s.Name, newToken()[1:]),
+		s.Name, s.Name + "-", s.Name + "-abc", txn.NameOf(s.Name+"0", txn.NewToken()), txn.NameOf(s.Name+"-1", txn.NewToken()),
+		txn.NameOf(s.Name[:len(s.Name)-1], txn.NewToken()), s.Name + "_" + txn.NewToken(), txn.NameOf(s.Name, txn.NewToken()[1:]),
 	}
 	for _, gid := range append(strangers, mine) {
 		if err := pg.Exec(t.Context(), fmt.Sprintf("begin; select pg_current_xact_id(); prepare transaction '%s'", gid)); err != nil {
@@ -201,26 +203,47 @@ func TestRecoverLeavesStrangersAlone(t *testing.T) {
 	}
 }
 
-func TestSlotOf(t *testing.T) {
-	token := newToken()
-	cases := []struct {
-		gid, slot string
-		ok        bool
-	}{
-		{gidOf("job-out-1", token), "job-out-1", true},
-		{gidOf("job-out-1-"+token, token), "job-out-1-" + token, true},
-		{gidOf("job-out-1", token[1:]), "", false},
-		{gidOf("job-out-1", strings.Repeat("z", tokenLen)), "", false},
-		{gidOf("", token), "", false},
-		{gidOf("a b", token), "a b", false},
-		{"x" + token, "", false},
-		{token, "", false},
-		{"", "", false},
+// What a dead job left can be listed and finished by hand.
+func TestPendingIsListedAndFinished(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	table := table(t, pg, "")
+	w, c := open(t, points(pg, table))
+	l, ok := sink.As[txn.Lister](c)
+	if !ok {
+		t.Fatal("the committer isn't a txn.Lister")
 	}
-	for _, c := range cases {
-		if slot, ok := slotOf(c.gid); slot != c.slot || ok != c.ok {
-			t.Errorf("%q: got %q %v, want %q %v", c.gid, slot, ok, c.slot, c.ok)
+	s1, s2, other := slot(t, 1), slot(t, 2), sink.Slot{ID: 1, Name: slot(t, 1).Name + "x"}
+	h1 := prepare(t, w, s1, 1, point{1, "a"})
+	h2 := prepare(t, w, s2, 1, point{2, "b"})
+	h3 := prepare(t, w, other, 1, point{3, "c"})
+	prefix := strings.TrimSuffix(s1.Name, "-1")
+	all, err := l.List(t.Context(), prefix)
+	if err != nil || len(all) != 3 || all[0].Token != h1.Token || all[1].Slot != s2.Name || all[0].Age < all[2].Age || all[2].Age <= 0 || all[0].Age > time.Minute {
+		t.Fatalf("listed %+v, %v", all, err)
+	}
+	if one, err := l.List(t.Context(), s1.Name); err != nil || len(one) != 1 {
+		t.Errorf("listed %+v, %v; want the first slot's only", one, err)
+	}
+	if err := errors.Join(l.Finish(t.Context(), all[0], true), l.Finish(t.Context(), all[1], false), l.Finish(t.Context(), all[2], false)); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, pg, table, point{1, "a"})
+	if err := l.Finish(t.Context(), all[0], true); err == nil {
+		t.Error("a transaction was finished twice")
+	}
+	if err := l.Finish(t.Context(), txn.Pending{Name: "x'; drop table y; --"}, true); err == nil {
+		t.Error("a foreign name was taken")
+	}
+	if err := c.Commit(t.Context(), []sink.Handle{h1}); err != nil {
+		t.Errorf("commit of what was committed by hand: %v", err)
+	}
+	for _, h := range []sink.Handle{h2, h3} {
+		if err := c.Commit(t.Context(), []sink.Handle{h}); fault.CodeOf(err) != fault.LostCommit.ID {
+			t.Errorf("commit of what was rolled back by hand: %v", err)
 		}
+	}
+	if all, err := l.List(t.Context(), prefix); err != nil || len(all) > 0 {
+		t.Errorf("left: %+v, %v", all, err)
 	}
 }
 
@@ -230,8 +253,8 @@ func TestHandleOfAnotherForm(t *testing.T) {
 		"":              fault.CommitFailed,
 		`{"version":2}`: fault.NewerFormat,
 		`{"version":1}`: fault.CommitFailed,
-		`{"version":1,"gid":"` + gidOf("s", newToken()) + `","xid":"1'"}`: fault.CommitFailed,
-		`{"version":1,"gid":"'; drop table x","xid":"1"}`:                 fault.CommitFailed,
+		`{"version":1,"native":{"gid":"` + txn.NameOf("s", txn.NewToken()) + `","xid":"1'"}}`: fault.CommitFailed,
+		`{"version":1,"native":{"gid":"'; drop table x","xid":"1"}}`:                          fault.CommitFailed,
 	} {
 		err := c.Commit(t.Context(), []sink.Handle{{Native: []byte(data)}})
 		if !sink.IsPermanent(err) || fault.CodeOf(err) != code.ID {
@@ -244,46 +267,47 @@ func TestHandleOfAnotherForm(t *testing.T) {
 func TestEvidence(t *testing.T) {
 	here := identity{System: "7", Timeline: "00000001", OID: "5", Database: "shop"}
 	cases := []struct {
-		name      string
-		now       identity
-		status    string
-		future    bool
-		code      string // "": committed
-		permanent bool
+		name   string
+		now    identity
+		status string
+		future bool
+		want   txn.Outcome
 	}{
-		{"committed", here, "committed", false, "", false},
-		{"rolled back", here, "aborted", false, fault.LostCommit.ID, true},
-		{"not given out yet, on a server restored from a backup", here, "", true, fault.LostCommit.ID, true},
-		{"too old", here, "", false, fault.UnknownCommit.ID, true},
-		{"being finished", here, "in progress", false, fault.CommitFailed.ID, false},
-		{"another server", identity{"8", "00000001", "5", "shop"}, "committed", false, fault.UnknownCommit.ID, true},
-		{"another database", identity{"7", "00000001", "6", "shop"}, "committed", false, fault.UnknownCommit.ID, true},
-		{"after a failover", identity{"7", "00000002", "5", "shop"}, "committed", false, fault.UnknownCommit.ID, true},
-		{"rolled back after a failover", identity{"7", "00000002", "5", "shop"}, "aborted", false, fault.LostCommit.ID, true},
+		{"committed", here, "committed", false, txn.Done},
+		{"rolled back", here, "aborted", false, txn.Lost},
+		{"not given out yet, on a server restored from a backup", here, "", true, txn.Lost},
+		{"too old", here, "", false, txn.Unknown},
+		{"being finished", here, "in progress", false, txn.Again},
+		{"another server", identity{"8", "00000001", "5", "shop"}, "committed", false, txn.Unknown},
+		{"another database", identity{"7", "00000001", "6", "shop"}, "committed", false, txn.Unknown},
+		{"after a failover", identity{"7", "00000002", "5", "shop"}, "committed", false, txn.Unknown},
+		{"rolled back after a failover", identity{"7", "00000002", "5", "shop"}, "aborted", false, txn.Lost},
 	}
 	for _, c := range cases {
-		err := judge(native{GID: "g", XID: "1", identity: here}, c.now, c.status, c.future)
-		if (err == nil) != (c.code == "") || err != nil && fault.CodeOf(err) != c.code || sink.IsPermanent(err) != c.permanent {
-			t.Errorf("%s: got %v, permanent %v; want %q, permanent %v", c.name, err, sink.IsPermanent(err), c.code, c.permanent)
+		o, err := judge(native{GID: "g", XID: "1", identity: here}, c.now, c.status, c.future)
+		if o != c.want || (err == nil) != (o == txn.Done) {
+			t.Errorf("%s: got %v, %v; want %v", c.name, o, err, c.want)
 		}
 	}
 }
 
 // TestStates has every row of the decision table, and some that aren't in it.
 func TestStates(t *testing.T) {
-	type want struct{ write, commit verdict }
-	both := func(v verdict) want { return want{v, v} }
-	bad, stop := want{reject, again}, want{never, again}
+	type want struct {
+		write  verdict
+		commit txn.Outcome
+	}
+	both, bad, ours, end := want{retry, again}, want{reject, again}, want{never, again}, want{never, stop}
 	cases := map[string]want{
-		"08": both(again), "0A": both(never), "21": bad, "22": bad, "23": bad, "25": both(again), "28": both(never), "3D": both(never),
-		"3F": both(never), "40": both(again), "42": stop, "44": bad, "53": both(again), "54": bad, "55": both(again),
-		"57": both(again), "58": both(again), "P0": bad, "XX": both(again),
-		"22P03": both(again), "25006": both(again), "42501": both(never), "42703": stop, "42704": {never, absent}, "42710": both(again), "42804": stop,
-		"42P01": stop, "42P10": stop, "428C9": stop, "53100": both(again), "53200": both(again), "53300": both(again),
-		"55000": stop, "55006": both(again), "55P03": both(again), "57P04": both(never),
+		"08": both, "0A": end, "21": bad, "22": bad, "23": bad, "25": both, "28": end, "3D": end,
+		"3F": end, "40": both, "42": ours, "44": bad, "53": both, "54": bad, "55": both,
+		"57": both, "58": both, "P0": bad, "XX": both,
+		"22P03": both, "25006": both, "42501": end, "42703": ours, "42704": {never, absent}, "42710": both, "42804": ours,
+		"42P01": ours, "42P10": ours, "428C9": ours, "53100": both, "53200": both, "53300": both,
+		"55000": ours, "55006": both, "55P03": both, "57P04": end,
 		// Those of a class, and those of none.
-		"08006": both(again), "23505": bad, "22001": bad, "P0001": bad, "40001": both(again), "57P01": both(again), "42601": stop,
-		"": both(again), "HV000": both(again), "XX001": both(again),
+		"08006": both, "23505": bad, "22001": bad, "P0001": bad, "40001": both, "57P01": both, "42601": ours,
+		"": both, "HV000": both, "XX001": both,
 	}
 	for state := range rules {
 		if _, ok := cases[state]; !ok {
@@ -296,11 +320,11 @@ func TestStates(t *testing.T) {
 		}
 		err := fmt.Errorf("wrapped: %w", &pgconn.PgError{Code: state, Message: "no", Detail: "Because."})
 		for _, c := range []struct {
-			got  error
-			v    verdict
-			code fault.Code
-		}{{failed(err, "write"), w.write, fault.SinkFailed}, {uncommitted(err, "commit"), w.commit, fault.CommitFailed}} {
-			if sink.IsPermanent(c.got) != (c.v == never) || fault.CodeOf(c.got) != c.code.ID || !strings.Contains(c.got.Error(), "Because.") {
+			got   error
+			final bool
+			code  fault.Code
+		}{{failed(err, "write"), w.write == never, fault.SinkFailed}, {uncommitted(err, "commit"), w.commit == stop, fault.CommitFailed}} {
+			if sink.IsPermanent(c.got) != c.final || fault.CodeOf(c.got) != c.code.ID || !strings.Contains(c.got.Error(), "Because.") {
 				t.Errorf("state %q: got %v, permanent %v", state, c.got, sink.IsPermanent(c.got))
 			}
 		}

@@ -19,7 +19,7 @@
 //
 // A commit that finds no prepared transaction counts as done only if the server's commit log says so of the transaction's
 // id, which is in the handle. One that was rolled back from outside, or of which nothing is known any more, stops the job
-// (see [Loss]). A session whose process has gone, or is about to, can't prepare anything late: a writer holds an advisory
+// (see [txn.Loss]). A session whose process has gone, or is about to, can't prepare anything late: a writer holds an advisory
 // lock on each slot it uses, and recovery ends the sessions that still hold one before it looks.
 //
 // # What blocks

@@ -7,6 +7,7 @@ import (
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/connector/postgres"
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/txn"
 )
 
 type order struct {
@@ -41,7 +42,7 @@ func ExampleTxSink_keys() {
 		Columns: []string{"customer", "total"},
 		Keys:    []string{"customer"},
 		Row:     func(o order) ([]any, error) { return []any{o.Customer, o.Total}, nil },
-		Lost:    postgres.AcceptLoss, // go on when somebody has rolled back what was prepared
+		Lost:    txn.AcceptLoss, // go on when somebody has rolled back what was prepared
 	}
 	if err := out.Validate(); err != nil {
 		log.Fatal(err)

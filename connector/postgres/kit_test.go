@@ -13,6 +13,7 @@ import (
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/sinktest"
+	"github.com/weirline/weirline/txn"
 )
 
 // point is the record of these tests.
@@ -59,7 +60,7 @@ func read(pg *testsvc.PostgresServer, table string) ([]point, error) {
 func leftovers(pg *testsvc.PostgresServer, s sink.Slot) (left []string, err error) {
 	found, err := pg.Query(context.Background(), "select gid from pg_prepared_xacts")
 	for _, gid := range found {
-		if slot, ok := slotOf(gid); ok && slot == s.Name {
+		if slot, _, ok := txn.SlotOf(gid); ok && slot == s.Name {
 			left = append(left, gid)
 		}
 	}
@@ -128,7 +129,7 @@ func finisher[T any](t *testing.T, s TxSink[T], of sink.Task) sink.Committer {
 // slot is one that no other test uses.
 func slot(t *testing.T, n int) sink.Slot {
 	return sink.Slot{ID: n, Name: fmt.Sprintf("%s-out-%d", strings.Map(func(r rune) rune {
-		if plain(string(r)) {
+		if txn.Plain(string(r)) {
 			return r
 		}
 		return '.'

@@ -8,23 +8,30 @@ import (
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
-// verdict is what an answer of the server means.
+// verdict is what an answer of the server means to a writer.
 type verdict int
 
 const (
-	again  verdict = iota // the commit is repeated; the task fails, is restarted and writes again
+	retry  verdict = iota // the task fails, is restarted and writes again
 	reject                // the record is at fault
 	never                 // no repetition heals it
-	absent                // there is no such prepared transaction: evidence is needed
 )
 
 // rule is the decision for one SQLSTATE, or for a class of them.
 type rule struct {
-	write, commit verdict
-	fix           string // unset: the code's own
+	write  verdict
+	commit txn.Outcome
+	fix    string // unset: the code's own
 }
+
+const (
+	again  = txn.Again
+	stop   = txn.Stop
+	absent = txn.Absent
+)
 
 const (
 	fixGrant    = "grant the user of URL the right that the message names"
@@ -35,43 +42,43 @@ const (
 // rules holds states of five characters, which win, and classes of two. What isn't listed is tried again: a restart is
 // bounded by the pipeline's own strategy, a commit that is given up is lost.
 var rules = map[string]rule{
-	"08": {again, again, "check the network and that the server is up"},
-	"0A": {never, never, ""}, // such as a temporary table in a trigger, or COMMIT PREPARED in another database
+	"08": {retry, again, "check the network and that the server is up"},
+	"0A": {never, stop, ""}, // such as a temporary table in a trigger, or COMMIT PREPARED in another database
 	"21": {reject, again, ""},
 	"22": {reject, again, ""},
 	"23": {reject, again, ""},
-	"25": {again, again, ""},
-	"28": {never, never, "check user and password in URL"},
-	"3D": {never, never, "check the database in URL"},
-	"3F": {never, never, "check the schema in Table"},
-	"40": {again, again, ""},
+	"25": {retry, again, ""},
+	"28": {never, stop, "check user and password in URL"},
+	"3D": {never, stop, "check the database in URL"},
+	"3F": {never, stop, "check the schema in Table"},
+	"40": {retry, again, ""},
 	"42": {never, again, ""},
 	"44": {reject, again, ""},
-	"53": {again, again, ""},
+	"53": {retry, again, ""},
 	"54": {reject, again, ""},
-	"55": {again, again, ""},
-	"57": {again, again, ""},
-	"58": {again, again, "look at the server's log and disks"},
+	"55": {retry, again, ""},
+	"57": {retry, again, ""},
+	"58": {retry, again, "look at the server's log and disks"},
 	"P0": {reject, again, ""}, // a trigger raised it
-	"XX": {again, again, "look at the server's log"},
+	"XX": {retry, again, "look at the server's log"},
 
-	"22P03": {again, again, ""}, // the column's type was changed; the next writer learns it
-	"25006": {again, again, "give URL the address of the primary; this server takes no writes"},
-	"42501": {never, never, fixGrant + "; a prepared transaction can be finished by the user who prepared it and by superusers"},
+	"22P03": {retry, again, ""}, // the column's type was changed; the next writer learns it
+	"25006": {retry, again, "give URL the address of the primary; this server takes no writes"},
+	"42501": {never, stop, fixGrant + "; a prepared transaction can be finished by the user who prepared it and by superusers"},
 	"42703": {never, again, "correct Columns, or add the column"},
 	"42704": {never, absent, ""},
-	"42710": {again, again, ""}, // the transaction's name is taken; the next one has another token
+	"42710": {retry, again, ""}, // the transaction's name is taken; the next one has another token
 	"42804": {never, again, "give values of the column's type"},
 	"42P01": {never, again, "create the table, or correct Table"},
 	"42P10": {never, again, "make a unique index on Keys, no others, or correct Keys"},
 	"428C9": {never, again, "leave generated columns out of Columns"},
-	"53100": {again, again, "free disk space on the server"},
-	"53200": {again, again, "raise max_prepared_transactions, or memory or max_locks_per_transaction if the message says so"},
-	"53300": {again, again, "raise max_connections; each task needs one, and so does the operator's committer"},
+	"53100": {retry, again, "free disk space on the server"},
+	"53200": {retry, again, "raise max_prepared_transactions, or memory or max_locks_per_transaction if the message says so"},
+	"53300": {retry, again, "raise max_connections; each task needs one, and so does the operator's committer"},
 	"55000": {never, again, fixPrepared},
-	"55006": {again, again, ""}, // another session is about to finish it
-	"55P03": {again, again, fixLock},
-	"57P04": {never, never, "the database was dropped; restore it, or correct URL"},
+	"55006": {retry, again, ""}, // another session is about to finish it
+	"55P03": {retry, again, fixLock},
+	"57P04": {never, stop, "the database was dropped; restore it, or correct URL"},
 }
 
 func classOf(state string) string { return state[:min(2, len(state))] }
@@ -102,27 +109,27 @@ func spoken(err error) error {
 // failed makes an error of what a writer met.
 func failed(err error, what string, args ...any) error {
 	r := ruleOf(stateOf(err))
-	return faultOf(fault.SinkFailed, r, r.write, err, fmt.Sprintf(what, args...))
+	return faultOf(fault.SinkFailed, r, r.write == never, err, fmt.Sprintf(what, args...))
 }
 
 // unfit makes an error of what a check met.
 func unfit(err error, what string, args ...any) error {
 	r := ruleOf(stateOf(err))
-	return faultOf(fault.Preflight, r, r.write, err, fmt.Sprintf(what, args...))
+	return faultOf(fault.Preflight, r, r.write == never, err, fmt.Sprintf(what, args...))
 }
 
 // uncommitted makes an error of what a committer met.
 func uncommitted(err error, what string, args ...any) error {
 	r := ruleOf(stateOf(err))
-	return faultOf(fault.CommitFailed, r, r.commit, err, fmt.Sprintf(what, args...))
+	return faultOf(fault.CommitFailed, r, r.commit == stop, err, fmt.Sprintf(what, args...))
 }
 
-func faultOf(c fault.Code, r rule, v verdict, err error, what string) error {
+func faultOf(c fault.Code, r rule, final bool, err error, what string) error {
 	f := fault.Wrap(c, spoken(err), "postgres: %s", what)
 	if r.fix != "" {
 		f = f.WithFix("%s", r.fix)
 	}
-	if v == never {
+	if final {
 		return sink.Permanent(f)
 	}
 	return f

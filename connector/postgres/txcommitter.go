@@ -3,102 +3,97 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
-// txCommitter finishes prepared transactions over one connection, made when needed and again after it broke.
-type txCommitter struct {
+// resource finishes prepared transactions over one connection, made when needed and again after it broke.
+type resource struct {
 	o settings
 	t sink.Task
 	s *session
 }
 
-func (c *txCommitter) session(ctx context.Context) (*session, error) {
-	if c.s != nil && !c.s.conn.IsClosed() {
-		return c.s, nil
+var _ txn.Lister = (*resource)(nil)
+
+func (r *resource) session(ctx context.Context) (*session, error) {
+	if r.s != nil && !r.s.conn.IsClosed() {
+		return r.s, nil
 	}
-	if err := c.Close(); err != nil {
+	if err := r.Close(); err != nil {
 		return nil, err
 	}
-	s, err := c.o.connect(ctx)
+	s, err := r.o.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c.s = s
+	r.s = s
 	return s, nil
 }
 
 // Close ends the session.
-func (c *txCommitter) Close() error {
-	if c.s != nil {
-		c.s.close()
-		c.s = nil
+func (r *resource) Close() error {
+	if r.s != nil {
+		r.s.close()
+		r.s = nil
 	}
 	return nil
 }
 
-// Commit commits the transactions one after the other. One that isn't there counts as committed if the server's commit log
-// says so.
-func (c *txCommitter) Commit(ctx context.Context, hs []sink.Handle) error {
-	for _, h := range hs {
-		n, err := readNative(h)
-		if err != nil {
-			return err
-		}
-		s, err := c.session(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = s.exec(ctx, fmt.Sprintf("commit prepared '%s'", n.GID))
-		if err == nil {
-			continue
-		}
-		if ruleOf(stateOf(err)).commit != absent {
-			return uncommitted(err, "commit transaction %s of epoch %d", n.GID, h.Epoch)
-		}
-		if err := c.missing(ctx, s, h, n); err != nil {
-			return err
-		}
+// ready reads a handle and has a session to speak about it. A nil session comes with the outcome and the reason.
+func (r *resource) ready(ctx context.Context, h sink.Handle) (native, *session, txn.Outcome, error) {
+	n, err := readNative(h)
+	if err != nil {
+		return n, nil, txn.Stop, err
 	}
-	return nil
+	s, err := r.session(ctx)
+	if err != nil && sink.IsPermanent(err) {
+		return n, nil, txn.Stop, err
+	}
+	return n, s, txn.Again, err
 }
 
-// missing decides about a transaction that isn't prepared any more.
-func (c *txCommitter) missing(ctx context.Context, s *session, h sink.Handle, n native) error {
+// Commit commits one prepared transaction.
+func (r *resource) Commit(ctx context.Context, h sink.Handle) (txn.Outcome, error) {
+	n, s, o, err := r.ready(ctx, h)
+	if err != nil {
+		return o, err
+	}
+	if _, err := s.exec(ctx, fmt.Sprintf("commit prepared '%s'", n.GID)); err != nil {
+		return ruleOf(stateOf(err)).commit, uncommitted(err, "commit transaction %s of epoch %d", n.GID, h.Epoch)
+	}
+	return txn.Done, nil
+}
+
+// Prove asks the server's commit log about a transaction that isn't prepared any more.
+func (r *resource) Prove(ctx context.Context, h sink.Handle) (txn.Outcome, error) {
+	n, s, o, err := r.ready(ctx, h)
+	if err != nil {
+		return o, err
+	}
 	status, future := "", false
 	if n.System == s.id.System && n.OID == s.id.OID {
 		answer, err := s.column(ctx, fmt.Sprintf("select pg_xact_status('%s'::xid8)", n.XID))
 		future = stateOf(err) == invalidParameter
 		if err != nil && !future {
-			return uncommitted(err, "ask what became of transaction %s of epoch %d", n.GID, h.Epoch)
+			return ruleOf(stateOf(err)).commit, uncommitted(err, "ask what became of transaction %s of epoch %d", n.GID, h.Epoch)
 		}
 		if len(answer) == 1 {
 			status = answer[0]
 		}
 	}
-	err := judge(n, s.id, status, future)
-	if err == nil {
-		return nil
-	}
-	if !sink.IsPermanent(err) || c.o.lost != AcceptLoss {
-		return err
-	}
-	c.t.Metrics.Count("lost_transactions", 1)
-	c.t.Log.Error("a prepared transaction is gone; going on without its records by policy",
-		"transaction", n.GID, "epoch", h.Epoch, "error", err)
-	return nil
+	return judge(n, s.id, status, future)
 }
 
-// Recover commits keep, ends the sessions that still use one of the slots, and rolls back what else is prepared under them.
-func (c *txCommitter) Recover(ctx context.Context, keep []sink.Handle, slots []sink.Slot) error {
-	if err := c.Commit(ctx, keep); err != nil || len(slots) == 0 {
-		return err
-	}
-	s, err := c.session(ctx)
+// Clear ends the sessions that still use one of the slots, and rolls back what is prepared under them.
+func (r *resource) Clear(ctx context.Context, slots []sink.Slot) error {
+	s, err := r.session(ctx)
 	if err != nil {
 		return err
 	}
@@ -106,26 +101,78 @@ func (c *txCommitter) Recover(ctx context.Context, keep []sink.Handle, slots []s
 		return err
 	}
 	if s.prepared < len(slots) {
-		c.t.Log.Warn("max_prepared_transactions is lower than the number of transactions that may wait for their commit; "+
+		r.t.Log.Warn("max_prepared_transactions is lower than the number of transactions that may wait for their commit; "+
 			"checkpoints will fail when it is reached", "max_prepared_transactions", s.prepared, "slots", len(slots))
 	}
 	mine := make(map[string]bool, len(slots))
 	for _, slot := range slots {
 		mine[slot.Name] = true
 	}
-	found, err := s.column(ctx, "select gid from pg_prepared_xacts where database = current_database() order by prepared")
+	found, err := s.pending(ctx)
 	if err != nil {
-		return uncommitted(err, "list prepared transactions")
+		return err
 	}
-	for _, gid := range found {
-		if slot, ok := slotOf(gid); !ok || !mine[slot] {
+	for _, p := range found {
+		if !mine[p.Slot] {
 			continue
 		}
-		if _, err := s.exec(ctx, fmt.Sprintf("rollback prepared '%s'", gid)); err != nil && stateOf(err) != undefinedObject {
-			return uncommitted(err, "roll back transaction %s, which no checkpoint knows", gid)
+		if _, err := s.exec(ctx, fmt.Sprintf("rollback prepared '%s'", p.Name)); err != nil && stateOf(err) != undefinedObject {
+			return uncommitted(err, "roll back transaction %s, which no checkpoint knows", p.Name)
 		}
 	}
 	return nil
+}
+
+// List returns what is prepared in the database under a prefix.
+func (r *resource) List(ctx context.Context, prefix string) ([]txn.Pending, error) {
+	s, err := r.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, err := s.pending(ctx)
+	return slices.DeleteFunc(found, func(p txn.Pending) bool { return !txn.Under(p.Slot, prefix) }), err
+}
+
+// Finish commits a prepared transaction or rolls it back.
+func (r *resource) Finish(ctx context.Context, p txn.Pending, commit bool) error {
+	s, err := r.session(ctx)
+	if err != nil {
+		return err
+	}
+	if _, _, known := txn.SlotOf(p.Name); !known {
+		return fault.New(fault.CommitFailed, "postgres: transaction %q isn't one of this sink", p.Name)
+	}
+	verb := "rollback"
+	if commit {
+		verb = "commit"
+	}
+	if _, err := s.exec(ctx, fmt.Sprintf("%s prepared '%s'", verb, p.Name)); err != nil {
+		return uncommitted(err, "%s transaction %s", verb, p.Name)
+	}
+	return nil
+}
+
+// pending lists the prepared transactions of the database whose names are of our form, the oldest first.
+func (s *session) pending(ctx context.Context) ([]txn.Pending, error) {
+	found, err := s.column(ctx, `select extract(epoch from clock_timestamp() - prepared)::text || ' ' || gid
+ from pg_prepared_xacts where database = current_database() order by prepared`)
+	if err != nil {
+		return nil, uncommitted(err, "list prepared transactions")
+	}
+	var out []txn.Pending
+	for _, line := range found {
+		age, gid, _ := strings.Cut(line, " ")
+		slot, token, ok := txn.SlotOf(gid)
+		if !ok {
+			continue
+		}
+		seconds, err := strconv.ParseFloat(age, 64)
+		if err != nil {
+			return nil, fmt.Errorf("read the age of prepared transaction %s: %w", gid, err)
+		}
+		out = append(out, txn.Pending{Name: gid, Slot: slot, Token: token, Age: time.Duration(seconds * float64(time.Second))})
+	}
+	return out, nil
 }
 
 // holders ends the sessions that hold one of the locks and returns the locks.
@@ -158,22 +205,22 @@ const (
 	invalidParameter = "22023"
 )
 
-// judge says what a transaction's fate is, given that it isn't prepared any more, by what the commit log says of its id: nil
-// is committed. Statuses are those of pg_xact_status; future: the id wasn't given out yet.
-func judge(n native, now identity, status string, future bool) error {
+// judge says what a transaction's fate is, given that it isn't prepared any more, by what the commit log says of its id.
+// Statuses are those of pg_xact_status; future: the id wasn't given out yet.
+func judge(n native, now identity, status string, future bool) (txn.Outcome, error) {
 	switch {
 	case n.System != now.System || n.OID != now.OID:
-		return sink.Permanent(fault.New(fault.UnknownCommit, "transaction %s was prepared in database %s of another server (system %s, database %s; this is %s, %s)",
-			n.GID, n.Database, n.System, n.OID, now.System, now.OID).WithFix("give URL the address of the database it was prepared in, or accept the loss by Lost"))
+		return txn.Unknown, fault.New(fault.UnknownCommit, "transaction %s was prepared in database %s of another server (system %s, database %s; this is %s, %s)",
+			n.GID, n.Database, n.System, n.OID, now.System, now.OID).WithFix("give URL the address of the database it was prepared in, or accept the loss by Lost")
 	case future, status == "aborted":
-		return sink.Permanent(fault.New(fault.LostCommit, "transaction %s (id %s) is neither prepared nor committed", n.GID, n.XID))
+		return txn.Lost, fmt.Errorf("%s (id %s) is neither prepared nor committed", n.GID, n.XID)
 	case status == "in progress":
-		return fault.New(fault.CommitFailed, "transaction %s (id %s) is being finished by another session", n.GID, n.XID)
+		return txn.Again, fault.New(fault.CommitFailed, "transaction %s (id %s) is being finished by another session", n.GID, n.XID)
 	case status == "committed" && n.Timeline == now.Timeline:
-		return nil
+		return txn.Done, nil
 	case status == "committed":
-		return sink.Permanent(fault.New(fault.UnknownCommit, "transaction %s isn't prepared any more; its id %s is one of a committed transaction, but from timeline %s to %s "+
-			"ids may have been given out again", n.GID, n.XID, n.Timeline, now.Timeline))
+		return txn.Unknown, fmt.Errorf("%s isn't prepared any more; its id %s is one of a committed transaction, but from timeline %s to %s "+
+			"ids may have been given out again", n.GID, n.XID, n.Timeline, now.Timeline)
 	}
-	return sink.Permanent(fault.New(fault.UnknownCommit, "transaction %s isn't prepared any more, and its id %s is too old for the server's commit log", n.GID, n.XID))
+	return txn.Unknown, fmt.Errorf("%s isn't prepared any more, and its id %s is too old for the server's commit log", n.GID, n.XID)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 const (
@@ -41,25 +42,13 @@ type TxSink[T any] struct {
 	// are appended.
 	Keys []string
 
-	// Lost says what to do about a transaction that was prepared and can't be committed any more. Unset: FailOnLoss.
-	Lost Loss
+	// Lost says what to do about a transaction that was prepared and can't be committed any more. Unset: [txn.FailOnLoss].
+	Lost txn.Loss
 
 	// LockTimeout bounds the wait for a lock that another transaction holds, after which the task fails and is
 	// restarted. Unset: 30 s. Negative: no bound.
 	LockTimeout time.Duration
 }
-
-// Loss says what to do when a prepared transaction is gone: rolled back by somebody else, or of an age or a server that its
-// fate can't be asked for any more.
-type Loss int
-
-const (
-	// FailOnLoss stops the job with an error.
-	FailOnLoss Loss = iota
-
-	// AcceptLoss goes on without the records, logs each transaction as an error, and counts it as lost_transactions.
-	AcceptLoss
-)
 
 var (
 	_ sink.TwoPhase[string] = TxSink[string]{}
@@ -72,14 +61,13 @@ type settings struct {
 	table   pgx.Identifier
 	columns []string
 	keys    []string
-	lost    Loss
 	locks   time.Duration
 }
 
 func (s TxSink[T]) settings() settings {
 	o := settings{
 		url: s.URL, table: strings.Split(s.Table, "."), columns: slices.Clone(s.Columns), keys: slices.Clone(s.Keys),
-		lost: s.Lost, locks: s.LockTimeout,
+		locks: s.LockTimeout,
 	}
 	if o.locks == 0 {
 		o.locks = defaultLockTimeout
@@ -110,9 +98,7 @@ func (s TxSink[T]) Validate() error {
 	if hasTwice(s.Keys) {
 		bad("name each key once", "Keys is %q", s.Keys)
 	}
-	if s.Lost != FailOnLoss && s.Lost != AcceptLoss {
-		bad("use FailOnLoss or AcceptLoss", "Lost is %d", s.Lost)
-	}
+	errs = append(errs, s.Lost.Check())
 	if _, err := s.settings().config(); err != nil {
 		errs = append(errs, err)
 	}
@@ -140,7 +126,7 @@ func (s TxSink[T]) Committer(_ context.Context, t sink.Task) (sink.Committer, er
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	return &txCommitter{o: s.settings(), t: t}, nil
+	return txn.NewCommitter(&resource{o: s.settings(), t: t}, t, s.Lost), nil
 }
 
 // Preflight connects and looks whether the server takes prepared transactions and the table the rows. It takes 15 s at most.

@@ -2,12 +2,12 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 // txWriter turns records into rows for its tx.
@@ -109,7 +109,7 @@ func (x *tx) Begin(ctx context.Context, s sink.Slot) error {
 	if x.slot.Name != "" {
 		return fault.New(fault.SinkFailed, "begin transaction in slot %s: the one in slot %s is still open", s.Name, x.slot.Name)
 	}
-	if err := checkSlot(s); err != nil {
+	if err := txn.CheckSlot(s, maxSlot); err != nil {
 		return err
 	}
 	sql := "begin isolation level read committed read write; set constraints all immediate"
@@ -126,7 +126,7 @@ func (x *tx) Begin(ctx context.Context, s sink.Slot) error {
 			WithFix("stop the other copy of the job, or give one of the two another name or prefix"), err)
 	}
 	x.held[s.Name] = true
-	x.slot, x.token = s, newToken()
+	x.slot, x.token = s, txn.NewToken()
 	return nil
 }
 
@@ -135,7 +135,7 @@ func (x *tx) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
 	if x.slot.Name == "" {
 		return sink.Handle{}, errNotBegun
 	}
-	n := native{Version: 1, GID: gidOf(x.slot.Name, x.token), identity: x.s.id}
+	n := native{GID: txn.NameOf(x.slot.Name, x.token), identity: x.s.id}
 	if x.s.conn.PgConn().TxStatus() == 'I' { // PREPARE would make an empty transaction
 		return sink.Handle{}, fault.New(fault.SinkFailed, "postgres: transaction %s ended before it was prepared", n.GID)
 	}
@@ -148,9 +148,9 @@ func (x *tx) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
 		return sink.Handle{}, fault.New(fault.SinkFailed, "postgres: transaction %s was rolled back instead of prepared", n.GID)
 	}
 	n.XID = string(results[0].Rows[0][0])
-	data, err := json.Marshal(n)
+	data, err := txn.Encode(nativeVersion, n)
 	if err != nil {
-		return sink.Handle{}, fmt.Errorf("encode handle: %w", err)
+		return sink.Handle{}, err
 	}
 	h := sink.Handle{Operator: x.t.Operator, Slot: x.slot, Token: x.token, Epoch: epoch, Native: data}
 	x.slot = sink.Slot{}

@@ -53,6 +53,11 @@ var layers = []layer{
 		"toolkits stand on contracts only, so that connectors run under any engine",
 	},
 	{
+		[]string{"txn"},
+		[]string{"sink", fault},
+		"toolkits stand on contracts only, so that connectors run under any engine",
+	},
+	{
 		[]string{"source/sourcetest"},
 		[]string{"source", "enumerator", "reader", "go.uber.org/goleak"},
 		"a conformance kit must test any connector, whatever engine runs it",
@@ -156,7 +161,7 @@ var layers = []layer{
 	},
 }
 
-var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", fault}
+var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "txn", fault}
 
 // free are the programs: they may import what they like.
 var free = []string{"internal/mutants", "internal/sim", "internal/soak", "examples", "benchmarks", "internal/testsvc", "internal/accept", "internal/archtest", "internal/chaos", "internal/leaks", "docs"}
@@ -247,7 +252,7 @@ func TestLayersExist(t *testing.T) {
 func TestEngineLinksNoClient(t *testing.T) {
 	for _, p := range repository(t) {
 		if rel := p.rel(); rel == "engine" || rel == "engine/cli" || under(rel, "engine/store") && rel != "engine/store/blob" || rel == "state" ||
-			underAny(rel, []string{"source", "sink", "enumerator", "reader", "hybrid"}) {
+			underAny(rel, []string{"source", "sink", "enumerator", "reader", "hybrid", "txn"}) {
 			report(t, heavyRule(p))
 		}
 	}
@@ -258,6 +263,7 @@ func TestImportRuleFails(t *testing.T) {
 		{"source", module + "/enumerator", "contracts"},
 		{"source", "golang.org/x/sync/errgroup", "contracts"},
 		{"reader", module + "/engine", "toolkits"},
+		{"txn", module + "/connector/postgres", "toolkits"},
 		{"sink/async", "github.com/redis/go-redis/v9", "toolkits"},
 		{"connector/kafka", module + "/engine", "no engine"},
 		{"connector/kafka", module + "/connector/redis", "no engine"},
