@@ -3,95 +3,24 @@
 package engine_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/weirline/weirline/connector/files"
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
-	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/state"
 	"github.com/weirline/weirline/state/pebble"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
-const killRecords = 20_000
-
-// The steps of the commit protocol at which a child kills itself hard.
-const (
-	killNever      = "never"
-	beforePrepare  = "before prepare"
-	beforePointer  = "before the pointer" // prepared, the epoch isn't complete
-	afterPointer   = "after the pointer"  // complete, nothing committed
-	midCommit      = "in mid-commit"      // some of the epoch's transactions committed
-	beforeRecorded = "commit unrecorded"  // all committed, not recorded
-)
-
-// suicidal is the exactly-once file sink in a process that dies at a step, in the n-th epoch.
-type suicidal struct {
-	sink.TwoPhase[int64]
-	at string
-	n  *atomic.Int64
-}
-
-func (s suicidal) die(at string) {
-	if s.at == at && s.n.Add(-1) == 0 {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
-	}
-}
-
-func (s suicidal) TxWriter(ctx context.Context, t sink.Task) (sink.TxWriter[int64], error) {
-	w, err := s.TwoPhase.TxWriter(ctx, t)
-	return suicidalWriter{w, s}, err
-}
-
-func (s suicidal) Committer(ctx context.Context, t sink.Task) (sink.Committer, error) {
-	c, err := s.TwoPhase.Committer(ctx, t)
-	return suicidalCommitter{c, s}, err
-}
-
-type suicidalWriter struct {
-	sink.TxWriter[int64]
-	s suicidal
-}
-
-func (w suicidalWriter) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
-	w.s.die(beforePrepare)
-	h, err := w.TxWriter.Prepare(ctx, epoch)
-	w.s.die(beforePointer)
-	return h, err
-}
-
-type suicidalCommitter struct {
-	sink.Committer
-	s suicidal
-}
-
-func (c suicidalCommitter) Commit(ctx context.Context, hs []sink.Handle) error {
-	c.s.die(afterPointer)
-	if len(hs) > 1 {
-		if err := c.Committer.Commit(ctx, hs[:1]); err != nil {
-			return err
-		}
-		c.s.die(midCommit)
-	}
-	err := c.Committer.Commit(ctx, hs)
-	c.s.die(beforeRecorded)
-	return err
-}
+const killRecords = 40_000
 
 const killKeys = 2000
 
@@ -111,18 +40,17 @@ func (r *rank) Process(ctx *engine.Ctx[int64], _ int64, out *engine.Out[int64]) 
 	return nil
 }
 
-// killChild is the child process: numbers counted by key, into files, exactly once.
-func killChild(dir, at string, par int, n int64) int {
-	var left atomic.Int64
-	left.Store(n)
+// killJob is the child process: numbers counted by key, into files, exactly once.
+func killJob(c *txntest.Child) error {
+	dir := filepath.Join(c.Args["dir"], "state")
 	cfg := engine.Config{
-		Name: "kill", Dir: filepath.Join(dir, "state"), Parallelism: par, CheckpointEvery: 10 * time.Millisecond,
+		Name: "kill", Dir: dir, Store: c.Store(dir), Parallelism: c.Parallelism, CheckpointEvery: 10 * time.Millisecond,
 	}
-	if os.Getenv("WEIRLINE_KILL_BACKEND") == "pebble" {
+	if c.Args["backend"] == "pebble" {
 		cfg.State = pebble.New(pebble.Options{Room: 20_000, BlockCache: 1 << 20, MemTable: 1 << 18})
 	}
 	rate := 4_000.0 // slow enough that there is input left in the epoch in which it dies, on a busy machine too
-	if at == killNever {
+	if c.Step == "" {
 		rate = 40_000
 	}
 	p := engine.New(cfg)
@@ -130,20 +58,12 @@ func killChild(dir, at string, par int, n int64) int {
 		Make: func(seq int64) int64 { return seq }, Count: killRecords, PerSecond: rate, Splits: 4,
 	})
 	s = engine.Process(engine.KeyBy(s, func(v int64) int64 { return v % killKeys }), "rank", func() *rank { return &rank{} })
-	engine.ToTx(s, "out", suicidal{files.TxSink[int64]{Dir: filepath.Join(dir, "out")}, at, &left})
-	if err := p.Run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+	engine.ToTx(s, "out", txntest.Wrap(c, files.TxSink[int64]{Dir: filepath.Join(c.Args["dir"], "out")}))
+	return p.Run(context.Background())
 }
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("WEIRLINE_KILL_DIR"); dir != "" {
-		par, _ := strconv.Atoi(os.Getenv("WEIRLINE_KILL_PARALLELISM"))
-		n, _ := strconv.ParseInt(os.Getenv("WEIRLINE_KILL_N"), 10, 64)
-		os.Exit(killChild(dir, os.Getenv("WEIRLINE_KILL_AT"), par, n))
-	}
+	txntest.Main(killJob)
 	if dir := os.Getenv("WEIRLINE_SLOW_DIR"); dir != "" {
 		par, _ := strconv.Atoi(os.Getenv("WEIRLINE_SLOW_PARALLELISM"))
 		batch, _ := time.ParseDuration(os.Getenv("WEIRLINE_SLOW_BATCH"))
@@ -157,83 +77,54 @@ func TestMain(m *testing.M) {
 func TestKilledAtEachStepOfTheCommit(t *testing.T) {
 	for _, backend := range []string{"memory", "pebble"} {
 		t.Run(backend, func(t *testing.T) {
-			t.Setenv("WEIRLINE_KILL_BACKEND", backend)
-			killAtEachStep(t)
+			dir := t.TempDir()
+			must(t, os.Mkdir(filepath.Join(dir, "out"), 0o755))
+			txntest.Kills{
+				Args: map[string]string{"dir": dir, "backend": backend},
+				Check: func(over bool) error {
+					if left, err := filepath.Glob(filepath.Join(dir, "state", "*.work")); over && (err != nil || len(left) > 0) {
+						return fmt.Errorf("left behind: %v, %v", left, err)
+					}
+					return checkNumbers(filepath.Join(dir, "out"), over)
+				},
+			}.Run(t)
 		})
 	}
 }
 
-func killAtEachStep(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rnd := rand.New(rand.NewPCG(seed, 3))
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "out"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for _, at := range []string{beforePrepare, beforePointer, afterPointer, midCommit, beforeRecorded} {
-		if err := runKillChild(t, dir, at, 2+rnd.IntN(3), 1+rnd.Int64N(4)); !killed(err) {
-			t.Fatalf("%s: the child should have been killed, it ended with %v", at, err)
-		}
-	}
-	if err := runKillChild(t, dir, killNever, 3, 0); err != nil {
-		t.Fatal(err)
-	}
-	checkNumbers(t, filepath.Join(dir, "out"))
-	if left, err := filepath.Glob(filepath.Join(dir, "state", "*.work")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-}
-
-func runKillChild(t *testing.T, dir, at string, par int, n int64) error {
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), "WEIRLINE_KILL_DIR="+dir, "WEIRLINE_KILL_AT="+at,
-		fmt.Sprint("WEIRLINE_KILL_PARALLELISM=", par), fmt.Sprint("WEIRLINE_KILL_N=", n))
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
-	if out.Len() > 0 {
-		t.Logf("%s: %s", at, out.String())
-	}
-	return err
-}
-
-func killed(err error) bool {
-	e, ok := errors.AsType[*exec.ExitError](err)
-	return ok && e.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
-}
-
-func checkNumbers(t *testing.T, dir string) {
-	t.Helper()
+// checkNumbers says if a number is there twice, and when all is over, if one is missing or a file is hidden.
+func checkNumbers(dir string, over bool) error {
 	names, err := os.ReadDir(dir)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	var got []int
+	seen := make([]bool, killRecords)
+	found := 0
 	for _, f := range names {
 		if strings.HasPrefix(f.Name(), ".") {
-			t.Errorf("left behind: %s", f.Name())
+			if over {
+				return fmt.Errorf("left behind: %s", f.Name())
+			}
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, f.Name()))
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		for _, l := range strings.Fields(string(b)) {
 			n, err := strconv.Atoi(l)
 			if err != nil {
-				t.Fatal(err)
+				return err
 			}
-			got = append(got, n)
+			if n < 0 || n >= killRecords || seen[n] {
+				return fmt.Errorf("number %d is there twice, or is none of the job's", n)
+			}
+			seen[n] = true
+			found++
 		}
 	}
-	slices.Sort(got)
-	for i, n := range got {
-		if n != i {
-			t.Fatalf("number %d is missing or there twice (found %d in its place)", i, n)
-		}
+	if over && found != killRecords {
+		return fmt.Errorf("%d numbers, want %d", found, killRecords)
 	}
-	if len(got) != killRecords {
-		t.Errorf("%d numbers, want %d", len(got), killRecords)
-	}
+	return nil
 }

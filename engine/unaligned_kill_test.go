@@ -20,6 +20,7 @@ import (
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 const (
@@ -104,7 +105,7 @@ func TestUnalignedProcessIsKilled(t *testing.T) {
 				}
 			}
 			must(t, cmd.Process.Kill())
-			if err := cmd.Wait(); !killed(err) {
+			if err := cmd.Wait(); !txntest.Killed(err) {
 				t.Fatalf("the child should have been killed, it ended with %v", err)
 			}
 			d, err := store.Open(filepath.Join(dir, "state"), store.Options{ReadOnly: true})

@@ -74,7 +74,7 @@ func (c *txCommitter) publish(h sink.Handle, verify bool) error {
 }
 
 func (c *txCommitter) lost(h sink.Handle, n native) error {
-	return fault.New(fault.CommitFailed, "file of epoch %d, slot %s is lost: neither %s nor %s is in %s (prepared in %s)",
+	return fault.New(fault.LostCommit, "file of epoch %d, slot %s is lost: neither %s nor %s is in %s (prepared in %s)",
 		h.Epoch, h.Slot.Name, n.Prepared, n.Final, c.dir, n.Dir).
 		WithFix("put the file back, or set Dir to where it is; move a visible file away only when a later epoch is complete")
 }

@@ -2,6 +2,7 @@ package files
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/sinktest"
 	"github.com/weirline/weirline/txn"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 var txTask = sink.Task{Job: "job", Operator: "out"}
@@ -45,11 +47,17 @@ func leftovers(dir string, s sink.Slot) (names []string, err error) {
 
 func TestTxContract(t *testing.T) {
 	dir := t.TempDir()
-	sinktest.RunTx(t, sinktest.TxCase[string]{
-		Sink:    TxSink[string]{Dir: dir},
-		Make:    func(i int) string { return fmt.Sprint("record ", i) },
-		Visible: func() ([]string, error) { return visible(dir) },
-		Left:    func(s sink.Slot) ([]string, error) { return leftovers(dir, s) },
+	txntest.Run(t, txntest.Case[string]{
+		TxCase: sinktest.TxCase[string]{
+			Sink:    TxSink[string]{Dir: dir},
+			Make:    func(i int) string { return fmt.Sprint("record ", i) },
+			Visible: func() ([]string, error) { return visible(dir) },
+			Left:    func(s sink.Slot) ([]string, error) { return leftovers(dir, s) },
+		},
+		RollBack: func(_ context.Context, h sink.Handle) error {
+			return os.Remove(filepath.Join(dir, hiddenName(h.Slot.Name, h.Token, preparedSuffix)))
+		},
+		MaxSlot: maxSlot,
 	})
 }
 
@@ -190,7 +198,6 @@ func TestCommitFindsDamage(t *testing.T) {
 	}{
 		"shorter": {func(p string) error { return os.Truncate(p, 1) }, false},
 		"longer":  {func(p string) error { return os.Truncate(p, 100) }, false},
-		"gone":    {os.Remove, false},
 		"changed": {func(p string) error { return os.WriteFile(p, []byte("YYY\n"), 0o644) }, true},
 	}
 	for name, c := range harm {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -15,59 +14,14 @@ import (
 	"github.com/weirline/weirline/txn"
 )
 
-func TestRolledBackFromOutsideIsLoud(t *testing.T) {
-	pg := testsvc.Postgres(t)
-	table := table(t, pg, "")
-	s := points(pg, table)
-	w, c := open(t, s)
-	lost := prepare(t, w, slot(t, 1), 1, point{1, "lost"})
-	kept := prepare(t, w, slot(t, 2), 1, point{2, "kept"})
-	n, err := readNative(lost)
-	if err := errors.Join(err, pg.Exec(t.Context(), fmt.Sprintf("rollback prepared '%s'", n.GID))); err != nil {
-		t.Fatal(err)
-	}
-	hs := []sink.Handle{lost, kept}
-	for _, err := range []error{c.Commit(t.Context(), hs), c.Recover(t.Context(), hs, []sink.Slot{lost.Slot, kept.Slot})} {
-		if !sink.IsPermanent(err) || fault.CodeOf(err) != fault.LostCommit.ID {
-			t.Errorf("got %v, want a permanent %s", err, fault.LostCommit.ID)
-		}
-	}
-	wantRows(t, pg, table)
-
-	s.Lost = txn.AcceptLoss
-	own := task()
-	if err := finisher(t, s, own).Recover(t.Context(), hs, []sink.Slot{lost.Slot, kept.Slot}); err != nil {
-		t.Fatal(err)
-	}
-	wantRows(t, pg, table, point{2, "kept"})
-	if n := own.Metrics.(counts)["lost_transactions"]; n != 1 {
-		t.Errorf("%d transactions counted as lost, want 1", n)
-	}
-}
-
-func TestServerRestartsBetweenPrepareAndCommit(t *testing.T) {
+// A writer whose connection broke restarts its task.
+func TestWriterAfterTheServerRestarted(t *testing.T) {
 	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{})
-	table := table(t, pg, "")
-	w, c := open(t, points(pg, table))
-	h1 := prepare(t, w, slot(t, 1), 1, point{1, "a"})
-	h2 := prepare(t, w, slot(t, 2), 2, point{2, "b"})
-	if err := c.Commit(t.Context(), []sink.Handle{h1}); err != nil {
-		t.Fatal(err)
-	}
+	w, _ := open(t, points(pg, table(t, pg, "")))
 	pg.Kill()
-	if err := c.Commit(t.Context(), []sink.Handle{h2}); err == nil || sink.IsPermanent(err) {
-		t.Errorf("commit while the server is away: %v, want an error that is retried", err)
-	}
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// The first was committed before the crash and its commit wasn't recorded: the commit log is the proof.
-	for range 2 {
-		if err := c.Commit(t.Context(), []sink.Handle{h1, h2}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wantRows(t, pg, table, point{1, "a"}, point{2, "b"})
 	if err := w.Begin(t.Context(), slot(t, 3)); err == nil || sink.IsPermanent(err) {
 		t.Errorf("writer whose connection broke: %v, want an error that restarts the task", err)
 	}
@@ -203,47 +157,13 @@ func TestRecoverLeavesStrangersAlone(t *testing.T) {
 	}
 }
 
-// What a dead job left can be listed and finished by hand.
-func TestPendingIsListedAndFinished(t *testing.T) {
-	pg := testsvc.Postgres(t)
-	table := table(t, pg, "")
-	w, c := open(t, points(pg, table))
-	l, ok := sink.As[txn.Lister](c)
+func TestOnlyItsOwnIsFinishedByHand(t *testing.T) {
+	l, ok := sink.As[txn.Lister](finisher(t, points(testsvc.Postgres(t), "t"), task()))
 	if !ok {
 		t.Fatal("the committer isn't a txn.Lister")
 	}
-	s1, s2, other := slot(t, 1), slot(t, 2), sink.Slot{ID: 1, Name: slot(t, 1).Name + "x"}
-	h1 := prepare(t, w, s1, 1, point{1, "a"})
-	h2 := prepare(t, w, s2, 1, point{2, "b"})
-	h3 := prepare(t, w, other, 1, point{3, "c"})
-	prefix := strings.TrimSuffix(s1.Name, "-1")
-	all, err := l.List(t.Context(), prefix)
-	if err != nil || len(all) != 3 || all[0].Token != h1.Token || all[1].Slot != s2.Name || all[0].Age < all[2].Age || all[2].Age <= 0 || all[0].Age > time.Minute {
-		t.Fatalf("listed %+v, %v", all, err)
-	}
-	if one, err := l.List(t.Context(), s1.Name); err != nil || len(one) != 1 {
-		t.Errorf("listed %+v, %v; want the first slot's only", one, err)
-	}
-	if err := errors.Join(l.Finish(t.Context(), all[0], true), l.Finish(t.Context(), all[1], false), l.Finish(t.Context(), all[2], false)); err != nil {
-		t.Fatal(err)
-	}
-	wantRows(t, pg, table, point{1, "a"})
-	if err := l.Finish(t.Context(), all[0], true); err == nil {
-		t.Error("a transaction was finished twice")
-	}
 	if err := l.Finish(t.Context(), txn.Pending{Name: "x'; drop table y; --"}, true); err == nil {
 		t.Error("a foreign name was taken")
-	}
-	if err := c.Commit(t.Context(), []sink.Handle{h1}); err != nil {
-		t.Errorf("commit of what was committed by hand: %v", err)
-	}
-	for _, h := range []sink.Handle{h2, h3} {
-		if err := c.Commit(t.Context(), []sink.Handle{h}); fault.CodeOf(err) != fault.LostCommit.ID {
-			t.Errorf("commit of what was rolled back by hand: %v", err)
-		}
-	}
-	if all, err := l.List(t.Context(), prefix); err != nil || len(all) > 0 {
-		t.Errorf("left: %+v, %v", all, err)
 	}
 }
 

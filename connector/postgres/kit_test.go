@@ -14,6 +14,7 @@ import (
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/sinktest"
 	"github.com/weirline/weirline/txn"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // point is the record of these tests.
@@ -68,17 +69,35 @@ func leftovers(pg *testsvc.PostgresServer, s sink.Slot) (left []string, err erro
 }
 
 func TestTxContract(t *testing.T) {
-	pg := testsvc.Postgres(t)
+	own := testsvc.NewPostgres(t, testsvc.PostgresOptions{}) // to be killed
 	for name, keys := range map[string][]string{"append": nil, "upsert": {"id"}} {
 		t.Run(name, func(t *testing.T) {
-			table := table(t, pg, "")
-			s := points(pg, table)
+			table := table(t, own, "")
+			s := points(own, table)
 			s.Keys = keys
-			sinktest.RunTx(t, sinktest.TxCase[point]{
-				Sink:    s,
-				Make:    func(i int) point { return point{i, fmt.Sprint("record ", i)} },
-				Visible: func() ([]point, error) { return read(pg, table) },
-				Left:    func(s sink.Slot) ([]string, error) { return leftovers(pg, s) },
+			lossy := s
+			lossy.Lost = txn.AcceptLoss
+			txntest.Run(t, txntest.Case[point]{
+				TxCase: sinktest.TxCase[point]{
+					Sink:    s,
+					Make:    func(i int) point { return point{i, fmt.Sprint("record ", i)} },
+					Visible: func() ([]point, error) { return read(own, table) },
+					Left:    func(s sink.Slot) ([]string, error) { return leftovers(own, s) },
+				},
+				Lossy: lossy,
+				RollBack: func(ctx context.Context, h sink.Handle) error {
+					return own.Exec(ctx, fmt.Sprintf("rollback prepared '%s'", txn.NameOf(h.Slot.Name, h.Token)))
+				},
+				Forget: func(_ context.Context, h sink.Handle) (sink.Handle, error) {
+					n, err := readNative(h)
+					n.Timeline = "00000009" // a failover came in between
+					var eerr error
+					h.Native, eerr = txn.Encode(nativeVersion, n)
+					return h, errors.Join(err, eerr)
+				},
+				MaxSlot: maxSlot,
+				Kill:    own.Kill,
+				Restart: own.Restart,
 			})
 		})
 	}

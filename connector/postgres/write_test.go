@@ -243,13 +243,7 @@ func TestMisuse(t *testing.T) {
 	if err := w.Write(t.Context(), numbered(1)); !errors.Is(err, errNotBegun) {
 		t.Errorf("Write without Begin: %v", err)
 	}
-	for name, says := range map[string]string{"": "slot name", "a'b": "slot name", "a_b": "slot name", strings.Repeat("x", 167): "shorter"} {
-		if err := w.Begin(t.Context(), sink.Slot{Name: name}); !strings.Contains(fmt.Sprint(err), says) {
-			t.Errorf("slot %q: %v", name, err)
-		}
-	}
-	longest := sink.Slot{Name: strings.Repeat("y", 166)}
-	if err := w.Begin(t.Context(), longest); err != nil {
+	if err := w.Begin(t.Context(), slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Begin(t.Context(), slot(t, 1)); !strings.Contains(fmt.Sprint(err), "still open") {

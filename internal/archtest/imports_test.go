@@ -68,6 +68,11 @@ var layers = []layer{
 		"a conformance kit must test any connector, whatever engine runs it",
 	},
 	{
+		[]string{"txn/txntest"},
+		[]string{"sink", "sink/sinktest", "txn", "engine/store", fault},
+		"a conformance kit must test any connector; the job that is killed is given to it, and of the engine it knows the store that completes epochs",
+	},
+	{
 		[]string{"state"},
 		[]string{fault, cbor, hash},
 		"state is used by operators and stored by the engine; it knows neither",
