@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 )
@@ -76,7 +75,7 @@ func (k Kills) Run(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("seed %d: replay with WEIRLINE_SEED=%d", seed, seed)
+	t.Logf("WEIRLINE_SEED=%d replays this", seed)
 	rnd := rand.New(rand.NewPCG(seed, 5))
 	for _, o := range k.orders(rnd) {
 		if err := k.child(t, o); !Killed(err) {
@@ -158,11 +157,13 @@ func (k Kills) child(t *testing.T, o order) error {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	began := time.Now()
 	err = cmd.Run()
-	t.Logf("%-20s time %d, parallelism %d: %v after %v %s", o.Step, o.Times, o.Parallelism, err, time.Since(began).Round(time.Millisecond),
-		strings.TrimSpace(out.String()))
+	if err != nil && out.Len() > 0 {
+		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out.Bytes()))
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("it lives longer than %v: %w", limit, context.Cause(ctx))
 	}
+	t.Logf("%-20s time %d, parallelism %d: %v after %v", o.Step, o.Times, o.Parallelism, err, time.Since(began).Round(time.Millisecond))
 	return err
 }
 

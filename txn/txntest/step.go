@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,6 +57,7 @@ type Child struct {
 	Step        Step // where it dies; "" for the one that lives to the end of the input
 
 	left atomic.Int64 // times the step is passed, and one
+	busy sync.Map     // names of slots to tokens of what was prepared in them and isn't recorded as committed
 }
 
 // At dies if step is the one, and it was passed as often as it should be. A job may call it for steps of its own.
@@ -107,8 +109,14 @@ type mortalStore struct {
 	c *Child
 }
 
+// lingers is how long a process waits with its death at most, so that what somebody began too early is done by then.
+const lingers = 20 * time.Millisecond
+
 func (s mortalStore) Publish(r *store.Record) error {
-	s.c.At(AfterAck)
+	if s.c.Step == AfterAck {
+		<-time.After(time.Duration(rand.Int64N(int64(lingers))))
+		s.c.At(AfterAck)
+	}
 	err := s.Store.Publish(r)
 	if err == nil {
 		s.c.At(AfterPointer)
@@ -119,6 +127,9 @@ func (s mortalStore) Publish(r *store.Record) error {
 func (s mortalStore) Committed(hs []sink.Handle) error {
 	err := s.Store.Committed(hs)
 	if err == nil {
+		for _, h := range hs {
+			s.c.busy.Delete(h.Slot.Name)
+		}
 		s.c.At(AfterRecorded)
 	}
 	return err
@@ -158,6 +169,15 @@ type mortalWriter[T any] struct {
 
 func (w *mortalWriter[T]) Unwrap() any { return w.TxWriter }
 
+// Begin ends the process, with a word, if the slot is used again too early.
+func (w *mortalWriter[T]) Begin(ctx context.Context, s sink.Slot) error {
+	if token, is := w.c.busy.Load(s.Name); is {
+		fmt.Fprintf(os.Stderr, "slot %s is used again before the commit of its transaction %s is recorded\n", s.Name, token)
+		os.Exit(1)
+	}
+	return w.TxWriter.Begin(ctx, s)
+}
+
 func (w *mortalWriter[T]) Write(ctx context.Context, batch []T) error {
 	err := w.TxWriter.Write(ctx, batch)
 	if err == nil {
@@ -173,6 +193,7 @@ func (w *mortalWriter[T]) Prepare(ctx context.Context, epoch uint64) (h sink.Han
 		return err
 	})
 	if err == nil {
+		w.c.busy.Store(h.Slot.Name, h.Token)
 		w.c.At(AfterPrepare)
 	}
 	return h, err
@@ -220,6 +241,9 @@ func (m *mortalCommitter) Recover(ctx context.Context, keep []sink.Handle, slots
 	m.c.At(HalfCleared)
 	if err := m.Committer.Recover(ctx, keep, slots); err != nil {
 		return err
+	}
+	for _, s := range slots {
+		m.c.busy.Delete(s.Name)
 	}
 	m.c.At(AfterRecover)
 	return nil
