@@ -11,7 +11,7 @@ service_packages := $(uses_services) | grep -v '/examples/'
 crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog; } | sort -u
 unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packages))
 
-.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants chaos leaks lint fmt accept ci
+.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted chaos leaks lint fmt accept ci
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -69,6 +69,9 @@ soak: ## SEEDS seeds of the simulation (default 10000), from FROM on (default 1)
 
 mutants: ## plants bugs in the engine, one at a time, and shows that the simulation or the scripts find each
 	go run ./internal/mutants $(ARGS)
+
+planted: deps ## plants the bugs of two-phase commit, one at a time, and shows that connectors' contract and crash tests find each
+	go run ./internal/mutants -set planted $(ARGS)
 
 soak-tests: deps ## the long variants of the random and the crash tests
 	WEIRLINE_SOAK=1 go test -p 1 -timeout 180m ./...

@@ -10,7 +10,7 @@ type edit struct{ file, old, new string }
 
 func one(name, file, old, new string) mutant { return mutant{name, []edit{{file, old, new}}} }
 
-// mutants are bugs of the protocol. They are close to what somebody might write.
+// mutants are bugs of the engine. They are close to what somebody might write.
 var mutants = []mutant{
 	one("a split is assigned after the barrier that its row was taken before", "engine/coord.go",
 		"s.tasks[a.reader].in.tell(func(t *task) error { return t.src.addSplit(a.split, a.watermark) })",

@@ -1,7 +1,9 @@
-// Command mutants plants bugs in the engine, one at a time, and shows that the simulation or the scripts find each of them.
+// Command mutants plants bugs, one at a time, and shows that tests find each of them: by itself those of the engine, which the
+// simulation or the scripts have to find, with -set planted those of two-phase commit, for the connectors' contract and crash tests.
 //
 //	go run ./internal/mutants // last line: mutants: 30 of 30 caught
 //	go run ./internal/mutants -only barrier
+//	go run ./internal/mutants -set planted // last line: planted: 9 of 9 caught
 //
 // The tree isn't changed: a bug is planted by go test -overlay. A bug whose old text is no longer in its file, or that
 // doesn't compile, counts as not caught, and the exit code is then 1.
@@ -21,30 +23,47 @@ import (
 	"time"
 )
 
-// tests are what has to find a mutant, in this order: what finds most comes first.
-var tests = [][]string{
-	{"./internal/sim", "^TestSim$"},
-	{"./engine", "^TestScript(Coord|Task)$"},
-	{"./engine", "^TestSlidingWindowsOfGroupsAhead$"}, // the simulation seldom gets there
+// set is a list of bugs and what has to find them, in this order: what finds most comes first.
+type set struct {
+	mutants []mutant
+	tests   [][]string
+}
+
+var sets = map[string]set{
+	"mutants": {mutants, [][]string{
+		{"./internal/sim", "^TestSim$"},
+		{"./engine", "^TestScript(Coord|Task)$"},
+		{"./engine", "^TestSlidingWindowsOfGroupsAhead$"}, // the simulation seldom gets there
+	}},
+	"planted": {planted, [][]string{
+		{"./connector/files", "^Test(TxContract|KilledAtEachStep)$"},
+		{"./connector/postgres", "^Test(TxContract|KilledAtEachStep)$"},
+	}},
 }
 
 func main() {
 	only := flag.String("only", "", "only mutants whose names match")
+	name := flag.String("set", "mutants", "which bugs: mutants or planted")
 	seeds := flag.Int("seeds", 3000, "most seeds of the simulation for each")
 	flag.Parse()
+	set, known := sets[*name]
+	if !known || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
 	match, err := regexp.Compile(*only)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(2)
 	}
 	all, caught := 0, 0
-	for _, m := range mutants {
+	for _, m := range set.mutants {
 		if !match.MatchString(m.name) {
 			continue
 		}
 		all++
 		began := time.Now()
-		how, err := m.try(*seeds)
+		how, err := m.try(set.tests, *seeds)
 		if err != nil {
 			fmt.Printf("FAIL    %s: %v\n", m.name, err)
 			continue
@@ -52,14 +71,14 @@ func main() {
 		caught++
 		fmt.Printf("caught  %s: %s, after %v\n", m.name, how, time.Since(began).Round(time.Second))
 	}
-	fmt.Printf("mutants: %d of %d caught\n", caught, all)
+	fmt.Printf("%s: %d of %d caught\n", *name, caught, all)
 	if caught < all {
 		os.Exit(1)
 	}
 }
 
 // try plants the bug and runs the tests until one finds it; how says which.
-func (m mutant) try(seeds int) (how string, err error) {
+func (m mutant) try(tests [][]string, seeds int) (how string, err error) {
 	dir, err := os.MkdirTemp("", "mutant")
 	if err != nil {
 		return "", err
@@ -75,7 +94,7 @@ func (m mutant) try(seeds int) (how string, err error) {
 			return found, err
 		}
 	}
-	return "", fmt.Errorf("it survives %d seeds: the simulation must look closer", seeds)
+	return "", fmt.Errorf("it survives: the tests must look closer (seeds: %d)", seeds)
 }
 
 // plant writes the changed files and the overlay that puts them in the place of the real ones.
@@ -91,7 +110,7 @@ func (m mutant) plant(dir string) (overlay string, err error) {
 			src = string(b)
 		}
 		if n := strings.Count(src, e.old); n != 1 {
-			return "", fmt.Errorf("%s has the old text %d times: bring internal/mutants/list.go up to date", e.file, n)
+			return "", fmt.Errorf("%s has the old text %d times: bring internal/mutants up to date", e.file, n)
 		}
 		changed[e.file] = strings.Replace(src, e.old, e.new, 1)
 	}
@@ -141,12 +160,31 @@ func find(overlay, pkg, run string, seeds int) (found string, err error) {
 		line, _, _ := strings.Cut(after, "\n")
 		return seedLine.FindStringSubmatch(text)[1] + " (" + strings.TrimSpace(line) + ")", nil
 	case strings.Contains(text, "--- FAIL: "):
-		_, after, _ := strings.Cut(text, "--- FAIL: ")
-		name, _, _ := strings.Cut(after, " ")
-		return name, nil
+		return failure(text), nil
 	case strings.Contains(text, "panic: "), strings.Contains(text, "fatal error: "):
 		return "the process dies", nil
 	default:
 		return "", fmt.Errorf("the tests end with %w: %s", ended, text)
 	}
+}
+
+var (
+	failLine   = regexp.MustCompile(`--- FAIL: (\S+)`)
+	reasonLine = regexp.MustCompile(`(?m)^ +\w+\.go:\d+: (.{1,160})`)
+)
+
+// failure is the first test that failed, the innermost, and the last it had to say.
+func failure(text string) string {
+	block, _, _ := strings.Cut(text, "\n--- PASS")
+	name := ""
+	for _, m := range failLine.FindAllStringSubmatch(block, -1) {
+		if !strings.HasPrefix(m[1], name) {
+			break
+		}
+		name = m[1]
+	}
+	if all := reasonLine.FindAllStringSubmatch(block, -1); len(all) > 0 {
+		return name + " (" + all[len(all)-1][1] + ")"
+	}
+	return name
 }

@@ -1,0 +1,32 @@
+package main
+
+// planted are the five bugs that two-phase commit invites, in each place where somebody might write them.
+var planted = []mutant{
+	one("an epoch is committed before its pointer is durable", "engine/epoch.go",
+		"e.closed = true\n", "e.closed = true\nfor a := range e.records {\na.commit(e)\n}\n"),
+
+	one("leftovers are rolled back before what is kept is committed", "txn/committer.go",
+		"if err := c.Commit(ctx, keep); err != nil || len(slots) == 0 {",
+		"if err := c.r.Clear(ctx, slots); err != nil {\nreturn err\n}\nif err := c.Commit(ctx, keep); err != nil || len(slots) == 0 {"),
+	one("leftover files are removed before what is kept is committed", "connector/files/txcommitter.go",
+		"if err := c.commit(ctx, keep, true); err != nil {",
+		"if len(keep) > 0 {\nif err := c.Recover(ctx, nil, slots); err != nil {\nreturn err\n}\n}\nif err := c.commit(ctx, keep, true); err != nil {"),
+
+	one("a slot is used again before the commit of what is in it is definite", "engine/totx.go",
+		"kept = append(kept, h)\n\t\t}", "kept = append(kept, h)\n\t\t} else {\nn.slots = append(n.slots, h.Slot)\n}"),
+
+	one("a fate that nobody knows is taken for committed", "txn/committer.go",
+		"if o == Done && err == nil {", "if o == Done && err == nil || o == Unknown {"),
+	one("an id of another timeline is taken for evidence", "connector/postgres/txcommitter.go",
+		`case status == "committed" && n.Timeline == now.Timeline:`, `case status == "committed":`),
+	one("a file that is nowhere is taken for committed", "connector/files/txcommitter.go",
+		"return sink.Permanent(c.lost(h, n))", "_ = c.lost\nreturn nil"),
+
+	one("a writer's Close rolls back what it has prepared", "connector/postgres/txwriter.go",
+		"\t\tx.s.close()\n\t\tx.s, x.slot",
+		"for name := range x.held {\n_, _ = x.s.exec(context.Background(), \"rollback prepared '\"+txn.NameOf(name, x.token)+\"'\")\n}\n"+
+			"\t\tx.s.close()\n\t\tx.s, x.slot"),
+	one("a writer's Close removes the file it has prepared", "connector/files/txwriter.go",
+		"\tif w.f == nil {\n\t\treturn nil\n\t}\n\tname",
+		"if w.f == nil {\n_ = os.Remove(filepath.Join(w.sink.Dir, hiddenName(w.slot.Name, w.token, preparedSuffix)))\nreturn nil\n}\nname"),
+}
