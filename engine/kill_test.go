@@ -49,7 +49,7 @@ func killJob(c *txntest.Child) error {
 	if c.Args["backend"] == "pebble" {
 		cfg.State = pebble.New(pebble.Options{Room: 20_000, BlockCache: 1 << 20, MemTable: 1 << 18})
 	}
-	rate := 4_000.0 // slow enough that there is input left in the epoch in which it dies, on a busy machine too
+	rate := 1_000.0 // slow enough that there is input left in the epoch in which it dies, on a busy machine too
 	if c.Step == "" {
 		rate = 40_000
 	}
