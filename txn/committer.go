@@ -31,13 +31,15 @@ func (l Loss) Check() error {
 // NewCommitter makes the committer of an operator, which owns r from now on. What r can do beside, as a [Lister] say, is found
 // on it by [sink.As].
 func NewCommitter(r Resource, t sink.Task, lost Loss) sink.Committer {
-	return &committer{r: r, t: t, lost: lost}
+	return &committer{r: r, t: t, lost: lost, counted: map[string]bool{}}
 }
 
 type committer struct {
 	r    Resource
 	t    sink.Task
 	lost Loss
+
+	counted map[string]bool // tokens of transactions that were given up: a commit that fails further on comes again
 }
 
 // Commit finishes the transactions in order and ends at the first that isn't done.
@@ -86,6 +88,10 @@ func (c *committer) gone(h sink.Handle, code fault.Code, err error) error {
 	if c.lost != AcceptLoss {
 		return sink.Permanent(err)
 	}
+	if c.counted[h.Token] {
+		return nil
+	}
+	c.counted[h.Token] = true
 	c.t.Metrics.Count("lost_transactions", 1)
 	c.t.Log.Error("a prepared transaction is gone; going on without its records by policy",
 		"slot", h.Slot.Name, "token", h.Token, "epoch", h.Epoch, "error", err)

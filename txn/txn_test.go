@@ -186,6 +186,21 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// A commit that fails further on is repeated, and what was given up isn't counted again.
+func TestALossIsCountedOnce(t *testing.T) {
+	a := &answers{commit: map[string]txn.Outcome{"a": txn.Lost, "b": txn.Again, "c": txn.Unknown}, err: errors.New("no")}
+	com, n := committer(a, txn.AcceptLoss)
+	for range 3 {
+		if err := com.Commit(t.Context(), []sink.Handle{{Token: "a"}, {Token: "b"}, {Token: "c"}}); err == nil {
+			t.Fatal("done")
+		}
+	}
+	a.commit["b"] = txn.Done
+	if err := com.Commit(t.Context(), []sink.Handle{{Token: "a"}, {Token: "b"}, {Token: "c"}}); err != nil || n["lost_transactions"] != 2 {
+		t.Errorf("%v, %v; want two losses", err, n)
+	}
+}
+
 // A committer that says Done and gives an error hasn't done it.
 func TestDoneWithAnErrorIsNotDone(t *testing.T) {
 	com := txn.NewCommitter(doneBut{}, sink.Task{}, txn.FailOnLoss)
