@@ -168,22 +168,20 @@ func find(overlay, pkg, run string, seeds int) (found string, err error) {
 	}
 }
 
-var (
-	failLine   = regexp.MustCompile(`--- FAIL: (\S+)`)
-	reasonLine = regexp.MustCompile(`(?m)^ +\w+\.go:\d+: (.{1,160})`)
-)
+var reasonLine = regexp.MustCompile(`(?m)^ +\w+\.go:\d+: (.{1,160})`)
 
 // failure is the first test that failed, the innermost, and the last it had to say.
 func failure(text string) string {
-	block, _, _ := strings.Cut(text, "\n--- PASS")
-	name := ""
-	for _, m := range failLine.FindAllStringSubmatch(block, -1) {
-		if !strings.HasPrefix(m[1], name) {
+	name, said := "", ""
+	for _, part := range strings.Split(text, "--- FAIL: ")[1:] {
+		test, rest, _ := strings.Cut(part, " ")
+		if !strings.HasPrefix(test, name) {
 			break
 		}
-		name = m[1]
+		rest, _, _ = strings.Cut(rest, "\n--- ")
+		name, said = test, rest
 	}
-	if all := reasonLine.FindAllStringSubmatch(block, -1); len(all) > 0 {
+	if all := reasonLine.FindAllStringSubmatch(said, -1); len(all) > 0 {
 		return name + " (" + all[len(all)-1][1] + ")"
 	}
 	return name
