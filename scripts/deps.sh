@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets what the tests need beyond Go: a C compiler (for -race), Java 17, Redis, PostgreSQL, Chromium, the Kafka broker's
-# jars and versitygw, an object store.
+# Gets what the tests need beyond Go: a C compiler (for -race), Java 17, Redis, PostgreSQL, MariaDB, Chromium, the Kafka
+# broker's jars and versitygw, an object store.
 #
 #   scripts/deps.sh
 #
@@ -33,6 +33,7 @@ missing_packages() {
   [ -d "$jars" ] || have mvn || echo maven
   have redis-server || echo redis-server
   have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
+  have mariadbd || [ -x /usr/sbin/mariadbd ] || echo mariadb-server
   have chromium || have chromium-browser || have google-chrome || echo chromium
   [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || echo fonts-dejavu-core
 }

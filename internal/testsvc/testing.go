@@ -16,11 +16,12 @@ var shared struct {
 	redis  *RedisServer
 	s3     *S3Server
 	pg     *PostgresServer
+	maria  *MariaDBServer
 	dirs   []string
 }
 
 // Main runs the tests, stops the shared servers, removes their data and returns the exit code for [os.Exit]. A test
-// binary that uses [Kafka], [Redis], [S3] or [Postgres] calls it from TestMain.
+// binary that uses [Kafka], [Redis], [S3], [Postgres] or [MariaDB] calls it from TestMain.
 func Main(m *testing.M) int {
 	shared.mu.Lock()
 	shared.inMain = true
@@ -44,12 +45,15 @@ func stopShared() {
 	if shared.pg != nil {
 		shared.pg.Kill()
 	}
+	if shared.maria != nil {
+		shared.maria.Kill()
+	}
 	for _, dir := range shared.dirs {
 		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintf(os.Stderr, "testsvc: remove data of a shared server: %v\n", err)
 		}
 	}
-	shared.kafka, shared.redis, shared.s3, shared.pg, shared.dirs, shared.inMain = nil, nil, nil, nil, nil, false
+	shared.kafka, shared.redis, shared.s3, shared.pg, shared.maria, shared.dirs, shared.inMain = nil, nil, nil, nil, nil, nil, false
 }
 
 // Kafka returns the broker that the tests of this binary share, started at the first call. Leave it running, and use
@@ -83,6 +87,15 @@ func Postgres(t testing.TB) *PostgresServer {
 	t.Helper()
 	return share(t, &shared.pg, func(dir string) (*PostgresServer, error) {
 		return StartPostgres(context.Background(), dir, PostgresOptions{})
+	})
+}
+
+// MariaDB returns the server that the tests of this binary share, started at the first call. Leave it running, and use
+// tables of your own. The binary needs [Main].
+func MariaDB(t testing.TB) *MariaDBServer {
+	t.Helper()
+	return share(t, &shared.maria, func(dir string) (*MariaDBServer, error) {
+		return StartMariaDB(context.Background(), dir, MariaDBOptions{})
 	})
 }
 
@@ -151,4 +164,15 @@ func NewPostgres(t testing.TB, o PostgresOptions) *PostgresServer {
 	}
 	t.Cleanup(p.Kill)
 	return p
+}
+
+// NewMariaDB starts a server for this test alone and ends it, its data too, with the test.
+func NewMariaDB(t testing.TB, o MariaDBOptions) *MariaDBServer {
+	t.Helper()
+	m, err := StartMariaDB(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Kill)
+	return m
 }

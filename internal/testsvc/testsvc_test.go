@@ -296,3 +296,54 @@ func TestStartPostgresShowsTheLog(t *testing.T) {
 		t.Fatalf("start with a bad option: %v, want the server's own words", err)
 	}
 }
+
+func TestMariaDBKeepsTransactionsOverKill(t *testing.T) {
+	m := testsvc.NewMariaDB(t, testsvc.MariaDBOptions{Sync: true})
+	for _, sql := range []string{"create table t (n int); insert into t values (1)", "xa start 'two'; insert into t values (2), (null); xa end 'two'; xa prepare 'two'"} {
+		if err := m.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dsn := m.DSN
+	m.Kill()
+	m.Kill() // a second one does nothing
+	if _, err := m.Query(t.Context(), "select 1"); err == nil {
+		t.Fatal("a killed server answered")
+	}
+	if err := m.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m.DSN != dsn {
+		t.Errorf("the address changed from %s to %s", dsn, m.DSN)
+	}
+	if got, err := m.Query(t.Context(), "select n from t"); err != nil || !slices.Equal(got, []string{"1"}) {
+		t.Errorf("after the restart: %q, %v", got, err)
+	}
+	if err := m.Exec(t.Context(), "xa commit 'two'"); err != nil {
+		t.Fatal(err)
+	}
+	m.Stop()
+	if err := m.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := m.Query(t.Context(), "select n, n is null from t"); err != nil || !slices.Equal(got, []string{"1\t0", "2\t0", "NULL\t1"}) {
+		t.Errorf("after the commit: %q, %v", got, err)
+	}
+}
+
+func TestMariaDBSharedIsOneServer(t *testing.T) {
+	m := testsvc.MariaDB(t)
+	if again := testsvc.MariaDB(t); again != m {
+		t.Fatal("second call gave another server")
+	}
+	if got, err := m.Query(t.Context(), "select user(), database()"); err != nil || !slices.Equal(got, []string{"root@127.0.0.1\ttest"}) {
+		t.Errorf("user and database: %q, %v", got, err)
+	}
+}
+
+func TestStartMariaDBShowsTheLog(t *testing.T) {
+	_, err := testsvc.StartMariaDB(t.Context(), t.TempDir(), testsvc.MariaDBOptions{Args: []string{"--no-such-option"}})
+	if err == nil || !strings.Contains(err.Error(), "no-such-option") {
+		t.Fatalf("start with a bad option: %v, want the server's own words", err)
+	}
+}
