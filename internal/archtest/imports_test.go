@@ -160,6 +160,11 @@ var layers = []layer{
 		"a connector has its toolkits and one client library, and no engine",
 	},
 	{
+		[]string{"connector/mysql"},
+		append([]string{"github.com/go-sql-driver/mysql"}, toolkits...),
+		"a connector has its toolkits and one client library, and no engine",
+	},
+	{
 		[]string{"connector/postgres"},
 		append([]string{"github.com/jackc/pgx"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
