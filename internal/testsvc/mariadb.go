@@ -139,7 +139,7 @@ func (m *MariaDBServer) Restart(ctx context.Context) error {
 		"--no-defaults", // must be the first; else the system's settings are read
 		"--datadir=" + m.data(), "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(m.port),
 		"--socket=" + filepath.Join(m.Dir, "socket"), "--pid-file=" + filepath.Join(m.Dir, "pid"),
-		"--skip-name-resolve", "--innodb-buffer-pool-size=64M", "--max-connections=200",
+		"--skip-name-resolve", "--character-set-server=utf8mb4", "--innodb-buffer-pool-size=64M", "--max-connections=200",
 		fmt.Sprint("--innodb-flush-log-at-trx-commit=", flush),
 	}
 	cmd := exec.Command(m.bin, append(args, m.o.Args...)...)
