@@ -143,6 +143,7 @@ const (
 	xaOutside  = 1400
 	rolledBack = 1402
 	noThread   = 1094
+	noRight    = 1142
 	noTable    = 1146
 )
 

@@ -66,11 +66,11 @@ func (v server) fit() error {
 func (s *session) needTokens(ctx context.Context, o settings) error {
 	err := s.exec(ctx, fmt.Sprintf("select token, slot, epoch, made from %s limit 0", o.tokens))
 	if numberOf(err) == noTable {
-		if cerr := s.exec(ctx, o.createTokens()); cerr != nil {
-			return faultOf(fault.Preflight, rule{fix: "let the user of DSN create it, or create it: " + o.createTokens()}, true, cerr,
-				"make the token table, which isn't there")
-		}
-		return nil
+		err = s.exec(ctx, o.createTokens())
+	}
+	if n := numberOf(err); n == noRight || n == noTable {
+		fix := "grant the user of DSN select, insert and delete on it, and create it if it isn't there: " + o.createTokens()
+		return faultOf(fault.Preflight, rule{fix: fix}, true, err, fmt.Sprintf("look at token table %s", o.tokens))
 	}
 	if err != nil {
 		return unfit(err, "look at token table %s", o.tokens)

@@ -102,7 +102,8 @@ func (m *MariaDBServer) install(ctx context.Context) error {
 		return nil
 	}
 	cmd := exec.CommandContext(ctx, "mariadb-install-db", "--no-defaults", "--datadir="+m.data(),
-		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
+		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve",
+		"--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0") // it takes a third of the time so
 	cmd.Dir = m.Dir
 	if err := unprivileged(cmd, mariadbUser, m.Dir); err != nil {
 		return err
