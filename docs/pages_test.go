@@ -16,6 +16,7 @@ var shown = map[string][]string{
 	"streams.md":          {"streams_test.go"},
 	"state.md":            {"state_test.go"},
 
+	"connectors/mysql.md":    {"../connector/mysql/example_test.go"},
 	"connectors/postgres.md": {"../connector/postgres/example_test.go"},
 }
 

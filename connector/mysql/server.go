@@ -10,7 +10,7 @@ import (
 
 // server is what is known of the server behind a session.
 type server struct {
-	id        string // of its data, or its address where it has none
+	id        string // server_uid or server_uuid, or its address where it has neither
 	version   string
 	maria     bool
 	packet    int  // max_allowed_packet
