@@ -5,6 +5,7 @@ import (
 	"errors"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -62,9 +63,12 @@ func (x *tx) refuse(i int, err error) {
 
 func (x *tx) send(ctx context.Context, lo, hi int) error {
 	span := x.rows.span(lo, hi)
-	sql := make([]byte, 0, len(x.head)+len(span)+len(x.tail))
-	sql = append(append(append(sql, x.head...), span...), x.tail...)
-	return x.s.exec(ctx, string(sql))
+	var sql strings.Builder
+	sql.Grow(len(x.head) + len(span) + len(x.tail))
+	sql.WriteString(x.head)
+	sql.Write(span)
+	sql.WriteString(x.tail)
+	return x.s.exec(ctx, sql.String())
 }
 
 // namedRow is how the server says which row of a statement it means.

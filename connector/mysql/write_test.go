@@ -147,6 +147,25 @@ func TestKeysReplaceRows(t *testing.T) {
 	wantRows(t, m, table, point{1, "c"}, point{2, "d"}, point{3, "e"})
 }
 
+// A table of keys alone takes each once.
+func TestOnlyKeys(t *testing.T) {
+	m := testsvc.MariaDB(t)
+	table := newTable(t, m, "id bigint, name varchar(9), primary key (name, id)")
+	s := points(m, table)
+	s.Keys = []string{"id", "name"}
+	if err := s.Preflight(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w, c := open(t, s)
+	for i := range 2 {
+		h := prepare(t, w, slot(t, i), 1, point{1, "a"}, point{2, "b"}, point{1, "a"})
+		if err := c.Commit(t.Context(), []sink.Handle{h}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantRows(t, m, table, point{1, "a"}, point{2, "b"})
+}
+
 // anything is a row of many types.
 type anything []any
 
