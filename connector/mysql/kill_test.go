@@ -20,7 +20,7 @@ const killRecords = 40_000
 
 // numbers is the job: generated numbers into a table, exactly once.
 func numbers(c *txntest.Child) error {
-	rate := 4_000.0 // slow enough that there is input left in the epoch in which it dies, on a busy machine too
+	rate := 1_000.0 // slow enough that there is input left in the epoch in which it dies, on a busy machine too
 	if c.Step == "" {
 		rate = 40_000
 	}
