@@ -33,6 +33,9 @@ type result struct {
 	Latency     *latency `json:"latency,omitempty"`
 
 	Recovery *recovery `json:"recovery,omitempty"`
+
+	Bare  float64 `json:"bare_per_s,omitempty"` // what the bare client reached on the same server
+	Limit float64 `json:"xlimit,omitempty"`     // our time / the bare client's
 }
 
 // latency is in microseconds.
@@ -67,6 +70,12 @@ func measured(o options, w *load.Watch, last time.Time, s engine.Status) result 
 func (r *result) check(count, sum, wantCount, wantSum int64) {
 	r.OutCount, r.Checksum = count, uint64(sum)
 	r.OK = count == wantCount && sum == wantSum
+}
+
+// beside puts what the bare client took for the same beside it.
+func (r *result) beside(bare time.Duration) {
+	r.Bare = float64(r.Records) / bare.Seconds()
+	r.Limit = r.Seconds / bare.Seconds()
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
