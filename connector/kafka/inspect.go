@@ -2,8 +2,10 @@ package kafka
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -89,27 +91,60 @@ func (p *poller) probe(ctx context.Context, q *part, now time.Time) {
 func (p *poller) fetchPast(ctx context.Context, leader *kgo.Broker, s Split, id [16]byte) (next int64, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, p.o.client.timeout())
 	defer cancel()
-	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.FetchOffset, part.PartitionMaxBytes = s.Partition, s.Next, 1<<20
-	topic := kmsg.NewFetchRequestTopic()
-	topic.Topic, topic.TopicID, topic.Partitions = s.Topic, id, append(topic.Partitions, part)
-	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.SessionEpoch = 0, 0, 1<<20, -1
-	level := kgo.ReadUncommitted()
+	f := fetch{leader: leader, topic: s.Topic, id: id, partition: s.Partition, level: kgo.ReadUncommitted()}
 	if p.o.readCommitted {
-		req.IsolationLevel, level = 1, kgo.ReadCommitted()
+		f.committed, f.level = true, kgo.ReadCommitted()
 	}
-	req.Topics = append(req.Topics, topic)
-	kresp, err := leader.RetriableRequest(ctx, req)
+	rp, err := f.at(ctx, s.Next)
 	if err != nil {
 		return 0, false
 	}
-	resp, ok := kresp.(*kmsg.FetchResponse)
-	if !ok || resp.ErrorCode != 0 || len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return 0, false
-	}
-	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		KeepControlRecords: true, Offset: s.Next, IsolationLevel: level, Topic: s.Topic, Partition: s.Partition,
-	}, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
+	fp, next := f.records(rp, s.Next)
 	return next, fp.Err == nil && len(fp.Records) == 0
+}
+
+// fetch asks a partition's leader for records by hand.
+type fetch struct {
+	leader    *kgo.Broker
+	topic     string
+	id        [16]byte // of the topic
+	partition int32
+	committed bool
+	level     kgo.IsolationLevel // the same
+}
+
+// at fetches from an offset what is there now, 1 MiB at most. The answer may hold an error code of its own.
+func (f fetch) at(ctx context.Context, offset int64) (*kmsg.FetchResponseTopicPartition, error) {
+	part := kmsg.NewFetchRequestTopicPartition()
+	part.Partition, part.FetchOffset, part.PartitionMaxBytes = f.partition, offset, 1<<20
+	topic := kmsg.NewFetchRequestTopic()
+	topic.Topic, topic.TopicID, topic.Partitions = f.topic, f.id, append(topic.Partitions, part)
+	req := kmsg.NewPtrFetchRequest()
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.SessionEpoch = 0, 0, 1<<20, -1
+	if f.committed {
+		req.IsolationLevel = 1
+	}
+	req.Topics = append(req.Topics, topic)
+	kresp, err := f.leader.RetriableRequest(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	resp, ok := kresp.(*kmsg.FetchResponse)
+	if !ok {
+		return nil, fmt.Errorf("fetch: the answer is a %T", kresp)
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return nil, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return nil, fmt.Errorf("fetch: the answer isn't about %s/%d", f.topic, f.partition)
+	}
+	return &resp.Topics[0].Partitions[0], nil
+}
+
+// records decodes an answer, and says where the next fetch begins.
+func (f fetch) records(rp *kmsg.FetchResponseTopicPartition, offset int64) (kgo.FetchPartition, int64) {
+	return kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		KeepControlRecords: true, Offset: offset, IsolationLevel: f.level, Topic: f.topic, Partition: f.partition,
+	}, rp, kgo.DefaultDecompressor(), nil)
 }

@@ -34,7 +34,7 @@ func (p *producer[T]) send(ctx context.Context, batch []T) error {
 			continue
 		}
 		k := &slab[i]
-		*k = kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Time}
+		*k = kgo.Record{Topic: r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Time}
 		records, index = append(records, k), append(index, i)
 	}
 	if results := p.cl.ProduceSync(ctx, records...); results.FirstErr() != nil {
@@ -73,7 +73,7 @@ func (p *producer[T]) apart(ctx context.Context, results kgo.ProduceResults) map
 	alone := make(map[int]error, len(refused))
 	for _, i := range refused {
 		r := results[i].Record
-		again := &kgo.Record{Topic: r.Topic, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp}
+		again := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Timestamp}
 		alone[i] = p.cl.ProduceSync(ctx, again).FirstErr()
 	}
 	return alone

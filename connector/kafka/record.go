@@ -15,10 +15,10 @@ type Header = kgo.RecordHeader
 // Record is a record as Kafka knows it.
 //
 // Given to Decode it is lent for the call; Key, Value and Headers may be kept, and must not be changed. Made by Encode it
-// belongs to the sink from then on; Partition and Offset are ignored.
+// belongs to the sink from then on; Offset is ignored.
 type Record struct {
 	Topic     string // for a sink: empty = the sink's Topic
-	Partition int32
+	Partition int32  // for a sink: used with AsEncoded
 	Offset    int64
 	Key       []byte // nil = none
 	Value     []byte // nil = a tombstone

@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirline/weirline/internal/fault"
@@ -18,18 +15,6 @@ import (
 
 // ErrSkip is what Encode returns for a value that is not to be written.
 var ErrSkip = errors.New("value is not written")
-
-// Compression is how batches of records are compressed.
-type Compression int
-
-// The codecs.
-const (
-	Snappy Compression = iota
-	Uncompressed
-	LZ4
-	Zstd
-	Gzip
-)
 
 // Sink writes values to topics, at least once. Brokers and Encode are needed, and Topic unless Encode sets topics.
 //
@@ -46,6 +31,7 @@ type Sink[T any] struct {
 	// repetition of a value, by one goroutine of a task at a time.
 	Encode func(T) (Record, error)
 
+	Partitioner Partitioner // unset = ByKey
 	Compression Compression // unset = Snappy
 
 	// RequireLeaderOnly counts a record as written when the leader has it, and gives up idempotence: it may get lost with
@@ -69,23 +55,17 @@ var (
 	_ sink.Preflight    = Sink[string]{}
 )
 
+func (s Sink[T]) output() output {
+	return output{
+		brokers: s.Brokers, topic: s.Topic, partitioner: s.Partitioner, compression: s.Compression, maxBytes: s.MaxBytes, client: s.Client,
+	}
+}
+
 func (s Sink[T]) validate() error {
-	var errs []error
-	complain := func(bad bool, what string) {
-		if bad {
-			errs = append(errs, errors.New(what))
-		}
-	}
-	complain(len(s.Brokers) == 0, "Brokers is empty")
-	complain(s.Encode == nil, "Encode is needed")
-	complain(s.Compression < Snappy || s.Compression > Gzip, "Compression is none of the known codecs")
-	complain(s.MaxBytes < 0 || s.MaxBytes > 1<<30, "MaxBytes must lie between 0 and 1 GiB")
-	complain(s.Batch < 0, "Batch can't be negative")
-	errs = append(errs, s.Client.validate())
-	if err := errors.Join(errs...); err != nil {
-		return fault.Wrap(fault.BadPipeline, err, "settings of the kafka sink")
-	}
-	return nil
+	var w wrong
+	w.add(s.Encode == nil, "Encode is needed")
+	w.add(s.Batch < 0, "Batch can't be negative")
+	return w.fault(s.output().validate())
 }
 
 // Preflight checks that a broker answers, lets this user in, and has Topic, if that is set.
@@ -98,20 +78,7 @@ func (s Sink[T]) Preflight(ctx context.Context) error {
 		return fault.Wrap(fault.BadPipeline, err, "settings of the kafka client")
 	}
 	defer cl.Close()
-	return s.Client.ask(ctx, s.Brokers, func(ctx context.Context) error {
-		if s.Topic == "" {
-			return cl.Ping(ctx)
-		}
-		topics, err := kadm.NewClient(cl).ListTopics(ctx, s.Topic)
-		if err != nil {
-			return fmt.Errorf("describe topic %q: %w", s.Topic, err)
-		}
-		err = topics[s.Topic].Err
-		if errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.InvalidTopicException) {
-			return fault.New(fault.NoTopic, "topic %q doesn't exist", s.Topic)
-		}
-		return err
-	})
+	return s.output().checkTopic(ctx, cl)
 }
 
 // Writer makes a writer with a client of its own. It doesn't connect yet.
@@ -153,28 +120,13 @@ func (s Sink[T]) size() func(T) int {
 func (s Sink[T]) batch() int { return cmp.Or(s.Batch, 10_000) }
 
 func (s Sink[T]) options(t sink.Task) []kgo.Opt {
-	codecs := map[Compression]kgo.CompressionCodec{
-		Snappy: kgo.SnappyCompression(), Uncompressed: kgo.NoCompression(), LZ4: kgo.Lz4Compression(),
-		Zstd: kgo.ZstdCompression(), Gzip: kgo.GzipCompression(),
-	}
-	opts := append(s.Client.options(s.Brokers),
-		kgo.WithHooks(&health{log: t.Log, count: t.Metrics.Count}),
-		kgo.ProducerBatchCompression(codecs[s.Compression]),
+	opts := append(s.output().options(&health{log: t.Log, count: t.Metrics.Count}),
 		kgo.MaxBufferedRecords(s.batch()),
 		kgo.ProducerLinger(0), // the writer has waited already
 		kgo.AllowIdempotentProduceCancellation(),
 	)
-	if s.Topic != "" {
-		opts = append(opts, kgo.DefaultProduceTopic(s.Topic))
-	}
 	if s.RequireLeaderOnly {
 		opts = append(opts, kgo.RequiredAcks(kgo.LeaderAck()), kgo.DisableIdempotentWrite())
-	}
-	if s.MaxBytes > 0 {
-		opts = append(opts, kgo.ProducerBatchMaxBytes(int32(s.MaxBytes)))
-		if s.MaxBytes > 100<<20 {
-			opts = append(opts, kgo.BrokerMaxWriteBytes(int32(s.MaxBytes)))
-		}
 	}
 	return opts
 }

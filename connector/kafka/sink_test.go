@@ -132,6 +132,32 @@ func TestSinkRejectsOnlyWhatIsTooLarge(t *testing.T) {
 	}
 }
 
+func TestSinkPartitions(t *testing.T) {
+	c := fake(t, kfake.SeedTopics(3, "out"))
+	for how, want := range map[Partitioner][]int{ByKey: {6}, RoundRobin: {2, 2, 2}, AsEncoded: {1, 5}} {
+		s := Sink[int]{Brokers: c.ListenAddrs(), Topic: "out", Partitioner: how, Encode: func(i int) (Record, error) {
+			return Record{Key: []byte("one key"), Value: []byte{byte(how)}, Partition: int32(min(i, 1))}, nil
+		}}
+		write(t, writerOf(t, s, &counts{}), 0, 1, 2, 3, 4, 5)
+		src := Source[byte]{Brokers: c.ListenAddrs(), Topics: []string{"out"}, Stop: StopLatest, Decode: func(r *Record) (byte, error) { return r.Value[0], nil }}
+		splits := find(t, src)
+		all, _ := drain(t, open(t, src, task(nil, nil), splits...), len(splits), -1)
+		var got []int
+		for _, vs := range all {
+			if n := len(vs) - len(slices.DeleteFunc(vs, func(v byte) bool { return v == byte(how) })); n > 0 {
+				got = append(got, n)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("partitioner %d: records by partition %v, want %v", how, got, want)
+		}
+	}
+	if err := (Sink[int]{Brokers: c.ListenAddrs(), Encode: JSONRecord[int], Partitioner: 7}).validate(); err == nil {
+		t.Error("an unknown partitioner was taken")
+	}
+}
+
 func TestSinkCloseWhileBrokerIsAway(t *testing.T) {
 	s := Sink[string]{Brokers: []string{"127.0.0.1:1"}, Topic: "out", Encode: TextRecord}
 	w := writerOf(t, s, &counts{})
