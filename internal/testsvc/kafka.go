@@ -26,6 +26,8 @@ type KafkaOptions struct {
 	// User and Password open a second listener, [KafkaServer.SASLAddr], that wants them, by SASL PLAIN or
 	// SCRAM-SHA-256, without TLS. Unset = no such listener.
 	User, Password string
+	// TransactionVersion is the level of the transaction protocol that the broker is formatted with. Unset = its newest.
+	TransactionVersion int
 	// Properties are broker settings on top of (or instead of) the defaults.
 	Properties map[string]string
 }
@@ -114,6 +116,9 @@ func (k *KafkaServer) create(ctx context.Context, o KafkaOptions) error {
 	args := append(k.jvm(), "kafka.tools.StorageTool", "format", "--cluster-id", clusterID, "--config", k.settings())
 	if o.User != "" {
 		args = append(args, "--add-scram", fmt.Sprintf("SCRAM-SHA-256=[name=%s,password=%s]", o.User, o.Password))
+	}
+	if o.TransactionVersion > 0 {
+		args = append(args, "--feature", fmt.Sprintf("transaction.version=%d", o.TransactionVersion))
 	}
 	if out, err := exec.CommandContext(ctx, "java", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("format data directory: %w: %s", err, out)
