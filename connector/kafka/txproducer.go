@@ -1,0 +1,176 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
+)
+
+// txProducer is the client of one transactional id, and its transaction.
+type txProducer struct {
+	o    txSettings
+	cl   *kgo.Client
+	name string // transactional id
+	room *room
+
+	id    int64 // producer id and epoch of the transaction
+	epoch int16
+
+	err  atomic.Pointer[error] // the first
+	seen atomic.Pointer[place] // of a record of the transaction, nil until the first is acknowledged
+}
+
+// place is where a record lies.
+type place struct {
+	Topic     string `json:"topic,omitempty"`
+	Partition int32  `json:"partition,omitempty"`
+	Offset    int64  `json:"offset,omitempty"`
+}
+
+// newProducer connects and takes the transactional id over, so that nobody else can write under it any more, and begins a
+// transaction. Of the id's last one nothing is left by then.
+func (o txSettings) newProducer(ctx context.Context, name string, t sink.Task, r *room) (*txProducer, error) {
+	cl, err := kgo.NewClient(append(o.options(&health{log: t.Log, count: t.Metrics.Count}),
+		kgo.TransactionalID(name),
+		kgo.TransactionTimeout(o.timeout),
+		kgo.ProducerLinger(o.linger),
+		kgo.MaxBufferedRecords(1<<30), // bounded by room
+	)...)
+	if err != nil {
+		return nil, fault.Wrap(fault.BadPipeline, err, "settings of the kafka client")
+	}
+	p := &txProducer{o: o, cl: cl, name: name, room: r}
+	if err := p.begin(ctx); err != nil {
+		cl.Close()
+		return nil, o.produceFault(err, "begin a transaction as %s", name)
+	}
+	return p, nil
+}
+
+func (p *txProducer) begin(ctx context.Context) (err error) {
+	if err := p.cl.BeginTransaction(); err != nil {
+		return err
+	}
+	p.id, p.epoch, err = p.cl.ProducerID(ctx)
+	p.err.Store(nil)
+	p.seen.Store(nil)
+	return err
+}
+
+// again begins the next transaction, when the last one is finished. The client doesn't know that: it repeats the commit, which
+// changes nothing, and learns from the answer under which epoch the next one goes.
+func (p *txProducer) again(ctx context.Context) error {
+	if p.err.Load() != nil {
+		return *p.err.Load()
+	}
+	if err := p.cl.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		return err
+	}
+	return p.begin(ctx)
+}
+
+func (p *txProducer) send(ctx context.Context, r *kgo.Record) {
+	p.room.take(size(r))
+	p.cl.Produce(ctx, r, p.acked)
+}
+
+// acked is called by the client library's goroutine.
+func (p *txProducer) acked(r *kgo.Record, err error) {
+	switch {
+	case err != nil:
+		first := &err
+		if p.err.CompareAndSwap(nil, first) {
+			p.room.signal()
+		}
+	case p.seen.Load() == nil:
+		p.seen.Store(&place{r.Topic, r.Partition, r.Offset})
+	}
+	p.room.give(size(r))
+}
+
+func size(r *kgo.Record) int64 {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return int64(n) + 64 // for the record itself
+}
+
+// failed is the first error of a record.
+func (p *txProducer) failed() error {
+	if err := p.err.Load(); err != nil {
+		return p.o.produceFault(*err, "write in transaction %s", p.name)
+	}
+	return nil
+}
+
+// prepare flushes, and says who may finish the transaction.
+func (p *txProducer) prepare(ctx context.Context) (native, error) {
+	if err := p.cl.Flush(ctx); err != nil {
+		if ferr := p.failed(); ferr != nil {
+			return native{}, ferr
+		}
+		return native{}, fmt.Errorf("wait for the brokers: %w", context.Cause(ctx))
+	}
+	if err := p.failed(); err != nil {
+		return native{}, err
+	}
+	id, epoch, err := p.cl.ProducerID(ctx)
+	if err != nil {
+		return native{}, p.o.produceFault(err, "prepare transaction %s", p.name)
+	}
+	if id != p.id || epoch != p.epoch { // the client library has begun anew on its own, and what was written before is rolled back
+		return native{}, fault.New(fault.SinkFailed, "transaction %s was rolled back: it began as producer %d epoch %d and ends as %d epoch %d",
+			p.name, p.id, p.epoch, id, epoch)
+	}
+	n := native{ID: p.name, Producer: id, Epoch: epoch}
+	if at := p.seen.Load(); at != nil {
+		n.place = *at
+	} else {
+		n.Empty = true
+	}
+	return n, nil
+}
+
+// abort rolls an open transaction back, if the brokers can be reached. By a request of our own: the client library would take
+// the id over again where another has it by now.
+func (p *txProducer) abort(ctx context.Context) {
+	if p.cl.AbortBufferedRecords(ctx) != nil || (p.seen.Load() == nil && p.err.Load() == nil) {
+		return
+	}
+	req := kmsg.NewPtrEndTxnRequest()
+	req.TransactionalID, req.ProducerID, req.ProducerEpoch = p.name, p.id, p.epoch
+	_, _ = req.RequestWith(ctx, p.cl) // if it fails, recovery or the timeout does it
+}
+
+// endVersion is the version of EndTxn that fits how the brokers run transactions now. A commit is repeated in the version it
+// was first sent in: to another version the answer may be that there is no such transaction.
+func endVersion(ctx context.Context, cl *kgo.Client) (int16, error) {
+	kresp, err := cl.Request(ctx, kmsg.NewPtrApiVersionsRequest())
+	if err != nil {
+		return 0, err
+	}
+	resp, ok := kresp.(*kmsg.ApiVersionsResponse)
+	if !ok {
+		return 0, errors.New("the answer isn't about versions")
+	}
+	v := int16(4)
+	for _, f := range resp.FinalizedFeatures {
+		if f.Name == "transaction.version" && f.MaxVersionLevel >= 2 {
+			v = 5
+		}
+	}
+	for _, k := range resp.ApiKeys {
+		if k.ApiKey == int16(kmsg.EndTxn) {
+			v = min(v, k.MaxVersion)
+		}
+	}
+	return v, nil
+}
