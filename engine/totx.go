@@ -31,6 +31,13 @@ func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
 		part.prepare, part.handles, part.completed, part.freed = n.prepare, n.report, n.completed, n.freed
 		part.declined = n.declined
 		b.t.gates = append(b.t.gates, gate{v.name, n.room})
+		if g, ok := sink.As[sink.Gated](w); ok {
+			g.OnRoom(b.t.in.signal)
+			b.t.gates = append(b.t.gates, gate{v.name, g.Room})
+		}
+		if n.failing, _ = sink.As[sink.Failing](w); n.failing != nil {
+			b.t.checks = append(b.t.checks, n.failed)
+		}
 		b.t.closers = append(b.t.closers, w.Close)
 		return guard[T](b, v, n), nil
 	}
@@ -42,10 +49,13 @@ type committerMaker func(ctx context.Context, t sink.Task) (sink.Committer, erro
 // txNode feeds a two-phase sink's writer. It takes a free slot for each transaction and keeps every handle in its acks until
 // an epoch that carried it is complete, so handles of declined epochs ride with the next one.
 type txNode[T any] struct {
-	t     *task
-	op    string
-	w     sink.TxWriter[T]
-	bad   *poisoner
+	t   *task
+	op  string
+	w   sink.TxWriter[T]
+	bad *poisoner
+
+	failing sink.Failing // nil if it says nothing
+
 	slots []sink.Slot // free
 	open  bool
 	used  sink.Slot     // of the open transaction
@@ -90,9 +100,21 @@ func (n *txNode[T]) push(b *source.Batch[T]) error {
 
 func (n *txNode[T]) advance(clock) error { return nil }
 
-func (n *txNode[T]) prepare(epoch uint64) error {
-	if !n.open {
+// failed asks a writer that works in the background for errors.
+func (n *txNode[T]) failed() error {
+	if n.failing == nil {
 		return nil
+	}
+	if err := n.failing.Err(); err != nil {
+		return sinkError(n.op, err)
+	}
+	return nil
+}
+
+// prepare is called at each barrier. A transaction prepared before that has come to nothing since must not ride with the epoch.
+func (n *txNode[T]) prepare(epoch uint64) error {
+	if err := n.failed(); err != nil || !n.open {
+		return err
 	}
 	h, err := n.w.Prepare(n.t.ctx, epoch)
 	if err != nil {

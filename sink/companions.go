@@ -16,7 +16,7 @@ type Stateful interface {
 	Restore(states [][]byte) error
 }
 
-// Gated is a Writer that says when it has no room, so that its task can wait without being stuck.
+// Gated is a Writer or TxWriter that says when it has no room, so that its task can wait without being stuck.
 type Gated interface {
 	// Room says whether Write would take a batch without waiting.
 	Room() bool
@@ -26,7 +26,7 @@ type Gated interface {
 	OnRoom(wake func())
 }
 
-// Failing is a Writer that works in the background: Err returns the error that will fail the task, nil while all is well.
+// Failing is a Writer or TxWriter that works in the background: Err returns the error that will fail the task, nil while all is well.
 // It is asked at each barrier and when the task is woken, so that an error shows while no record comes.
 type Failing interface{ Err() error }
 

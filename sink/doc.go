@@ -17,5 +17,6 @@
 // and returns everything needed to finish it from another process. That [Handle] is stored in the epoch's record. When
 // the epoch is complete the one Committer of the operator gets it, off the data path, in epoch order, and again after
 // any crash in between. After a restart Recover gets the handles of the restored epoch (to commit) and the slots to clear.
-// What a handle names must outlive the process that made it.
+// What a handle names must outlive the process that made it. A TxWriter too may be [Gated], also because its transaction has
+// grown old, and [Failing]: one that has failed is not part of the epoch at hand, its task restarts.
 package sink
