@@ -71,6 +71,7 @@ func (x *tx) Begin(ctx context.Context, s sink.Slot) error {
 func (x *tx) producer(ctx context.Context, s sink.Slot) (*txProducer, error) {
 	if p := x.resting[s.Name]; p != nil {
 		delete(x.resting, s.Name)
+		p.unwatch()
 		if x.end >= 5 && p.again(ctx) == nil {
 			return p, nil
 		}
@@ -111,6 +112,9 @@ func (x *tx) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
 		return sink.Handle{}, err
 	}
 	h := sink.Handle{Operator: x.t.Operator, Slot: x.slot, Token: txn.NewToken(), Epoch: epoch, Native: data}
+	if !n.Empty {
+		p.watch(x.age.deadline(), x.room.signal)
+	}
 	x.age.end()
 	x.resting[x.slot.Name] = p
 	x.p, x.slot = nil, sink.Slot{}
@@ -125,6 +129,9 @@ func (x *tx) OnRoom(wake func()) { x.room.onRoom(wake) }
 
 // Err is what has gone wrong in the background.
 func (x *tx) Err() error {
+	if err := x.overdue(); err != nil {
+		return err
+	}
 	if x.p == nil {
 		return nil
 	}
@@ -147,6 +154,7 @@ func (x *tx) Close() error {
 		x.p = nil
 	}
 	for _, p := range x.resting {
+		p.unwatch()
 		p.cl.Close()
 	}
 	clear(x.resting)

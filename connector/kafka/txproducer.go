@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -25,6 +26,9 @@ type txProducer struct {
 
 	err  atomic.Pointer[error] // the first
 	seen atomic.Pointer[place] // of a record of the transaction, nil until the first is acknowledged
+
+	deadline time.Time // of the transaction, while it is prepared and watched
+	stop     func()
 }
 
 // place is where a record lies.
