@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,11 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/source"
 )
-
-func TestMain(m *testing.M) { os.Exit(testsvc.Main(m)) }
 
 // fake starts an in-process cluster.
 func fake(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
