@@ -112,7 +112,7 @@ func (x *tx) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
 		return sink.Handle{}, err
 	}
 	h := sink.Handle{Operator: x.t.Operator, Slot: x.slot, Token: txn.NewToken(), Epoch: epoch, Native: data}
-	if !n.Empty {
+	if len(n.Places) > 0 {
 		p.watch(x.age.deadline(), x.room.signal)
 	}
 	x.age.end()

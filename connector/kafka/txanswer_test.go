@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -115,12 +116,12 @@ func TestWhatAWriterMeets(t *testing.T) {
 }
 
 func TestHandles(t *testing.T) {
-	n := native{ID: "a", Producer: 1 << 40, Epoch: 32000, EndTxn: 5, Begun: 1, Timeout: 2, place: place{"t", 3, 1 << 50}}
+	n := native{ID: "a", Producer: 1 << 40, Epoch: 32000, EndTxn: 5, Begun: 1, Timeout: 2, Places: []place{{"t", 3, 1 << 50}, {"u", 0, 0}}}
 	data, err := txn.Encode(handleVersion, n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readNative(sink.Handle{Native: data}); err != nil || got != n {
+	if got, err := readNative(sink.Handle{Native: data}); err != nil || !reflect.DeepEqual(got, n) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	for _, bad := range []native{{}, {ID: "a", Producer: -1}, {ID: "a", Epoch: -1}, {ID: "a", EndTxn: 6}} {

@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"fmt"
+
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
 )
@@ -8,7 +10,7 @@ import (
 // handleVersion is the version of native.
 const handleVersion = 1
 
-// native is what a handle carries: who may finish the transaction, and where a record of it lies, which proves its fate.
+// native is what a handle carries: who may finish the transaction, and where its records lie, which proves its fate.
 type native struct {
 	ID       string `json:"id"` // transactional id
 	Producer int64  `json:"producer"`
@@ -16,9 +18,18 @@ type native struct {
 	EndTxn   int16  `json:"end_txn"` // the version of the request that ends it
 	Begun    int64  `json:"begun"`   // Unix milliseconds
 	Timeout  int64  `json:"timeout"` // milliseconds
-	Empty    bool   `json:"empty,omitempty"`
-	place
+
+	Places []place `json:"places,omitempty"` // of the first record in each partition; none: the transaction is empty
 }
+
+// place is where a record lies.
+type place struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+}
+
+func (p place) String() string { return fmt.Sprintf("%s/%d@%d", p.Topic, p.Partition, p.Offset) }
 
 func readNative(h sink.Handle) (native, error) {
 	n, err := txn.Decode[native](h, handleVersion)

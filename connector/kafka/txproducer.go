@@ -1,9 +1,13 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,18 +28,19 @@ type txProducer struct {
 	id    int64 // producer id and epoch of the transaction
 	epoch int16
 
-	err  atomic.Pointer[error] // the first
-	seen atomic.Pointer[place] // of a record of the transaction, nil until the first is acknowledged
+	err atomic.Pointer[error] // the first
+
+	mu     sync.Mutex
+	places map[partition]int64 // of the first record in each partition, as far as acknowledged
+	last   partition           // the one acknowledged last; used by the client library's goroutine only
 
 	deadline time.Time // of the transaction, while it is prepared and watched
 	stop     func()
 }
 
-// place is where a record lies.
-type place struct {
-	Topic     string `json:"topic,omitempty"`
-	Partition int32  `json:"partition,omitempty"`
-	Offset    int64  `json:"offset,omitempty"`
+type partition struct {
+	topic     string
+	partition int32
 }
 
 // newProducer connects and takes the transactional id over, so that nobody else can write under it any more, and begins a
@@ -64,7 +69,9 @@ func (p *txProducer) begin(ctx context.Context) (err error) {
 	}
 	p.id, p.epoch, err = p.cl.ProducerID(ctx)
 	p.err.Store(nil)
-	p.seen.Store(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.places, p.last = map[partition]int64{}, partition{}
 	return err
 }
 
@@ -87,16 +94,24 @@ func (p *txProducer) send(ctx context.Context, r *kgo.Record) {
 
 // acked is called by the client library's goroutine.
 func (p *txProducer) acked(r *kgo.Record, err error) {
-	switch {
-	case err != nil:
+	if err != nil {
 		first := &err
 		if p.err.CompareAndSwap(nil, first) {
 			p.room.signal()
 		}
-	case p.seen.Load() == nil:
-		p.seen.Store(&place{r.Topic, r.Partition, r.Offset})
+	} else if at := (partition{r.Topic, r.Partition}); at != p.last {
+		p.note(at, r.Offset)
 	}
 	p.room.give(size(r))
+}
+
+func (p *txProducer) note(at partition, offset int64) {
+	p.last = at
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.places[at]; !ok {
+		p.places[at] = offset
+	}
 }
 
 func size(r *kgo.Record) int64 {
@@ -134,19 +149,27 @@ func (p *txProducer) prepare(ctx context.Context) (native, error) {
 		return native{}, fault.New(fault.SinkFailed, "transaction %s was rolled back: it began as producer %d epoch %d and ends as %d epoch %d",
 			p.name, p.id, p.epoch, id, epoch)
 	}
-	n := native{ID: p.name, Producer: id, Epoch: epoch}
-	if at := p.seen.Load(); at != nil {
-		n.place = *at
-	} else {
-		n.Empty = true
+	return native{ID: p.name, Producer: id, Epoch: epoch, Places: p.written()}, nil
+}
+
+// written says where the transaction's records are.
+func (p *txProducer) written() []place {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []place
+	for at, offset := range p.places {
+		out = append(out, place{at.topic, at.partition, offset})
 	}
-	return n, nil
+	slices.SortFunc(out, func(a, b place) int {
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return out
 }
 
 // abort rolls an open transaction back, if the brokers can be reached. By a request of our own: the client library would take
 // the id over again where another has it by now.
 func (p *txProducer) abort(ctx context.Context) {
-	if p.cl.AbortBufferedRecords(ctx) != nil || (p.seen.Load() == nil && p.err.Load() == nil) {
+	if p.cl.AbortBufferedRecords(ctx) != nil || (len(p.written()) == 0 && p.err.Load() == nil) {
 		return
 	}
 	req := kmsg.NewPtrEndTxnRequest()

@@ -27,6 +27,9 @@ const proofLimit = 30 * time.Second
 // Prove asks the coordinator, which may still know, and then the log.
 func (r *resource) Prove(ctx context.Context, h sink.Handle) (txn.Outcome, error) {
 	n, err := readNative(h)
+	if err == nil && len(n.Places) == 0 {
+		return txn.Done, nil
+	}
 	if err != nil {
 		return txn.Stop, err
 	}
@@ -72,34 +75,35 @@ func judge(n native, d kadm.DescribedTransaction) (txn.Outcome, error) {
 }
 
 func proveByLog(ctx context.Context, cl *kgo.Client, n native) (txn.Outcome, error) {
-	topics, err := kadm.NewClient(cl).ListTopics(ctx, n.Topic)
+	at := n.Places[0]
+	topics, err := kadm.NewClient(cl).ListTopics(ctx, at.Topic)
 	if err == nil {
-		err = topics[n.Topic].Err
+		err = topics[at.Topic].Err
 	}
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.TopicAuthorizationFailed):
-		return txn.Unknown, fmt.Errorf("ask topic %s what became of transaction %s: %w", n.Topic, n.ID, err)
+		return txn.Unknown, fmt.Errorf("ask topic %s what became of transaction %s: %w", at.Topic, n.ID, err)
 	case err != nil:
 		return txn.Again, err
 	}
-	p, ok := topics[n.Topic].Partitions[n.Partition]
+	p, ok := topics[at.Topic].Partitions[at.Partition]
 	if !ok {
-		return txn.Unknown, fmt.Errorf("topic %s has no partition %d any more, which would tell what became of transaction %s", n.Topic, n.Partition, n.ID)
+		return txn.Unknown, fmt.Errorf("topic %s has no partition %d any more, which would tell what became of transaction %s", at.Topic, at.Partition, n.ID)
 	}
 	f := fetch{
-		leader: cl.Broker(int(p.Leader)), topic: n.Topic, id: topics[n.Topic].ID, partition: n.Partition,
+		leader: cl.Broker(int(p.Leader)), topic: at.Topic, id: topics[at.Topic].ID, partition: at.Partition,
 		committed: true, level: kgo.ReadCommitted(),
 	}
-	rp, err := f.at(ctx, n.Offset)
+	rp, err := f.at(ctx, at.Offset)
 	if err == nil {
 		err = kerr.ErrorForCode(rp.ErrorCode)
 	}
 	switch {
 	case errors.Is(err, kerr.OffsetOutOfRange), errors.Is(err, kerr.TopicAuthorizationFailed):
-		return txn.Unknown, fmt.Errorf("read %s/%d@%d, which would tell what became of transaction %s: %w", n.Topic, n.Partition, n.Offset, n.ID, err)
+		return txn.Unknown, fmt.Errorf("read %v, which would tell what became of transaction %s: %w", at, n.ID, err)
 	case err != nil:
 		return txn.Again, err
-	case rp.LastStableOffset > n.Offset:
+	case rp.LastStableOffset > at.Offset:
 		return n.fate(f, rp)
 	}
 	return f.mark(ctx, n) // an older transaction of somebody else holds readers up
@@ -107,14 +111,15 @@ func proveByLog(ctx context.Context, cl *kgo.Client, n native) (txn.Outcome, err
 
 // fate reads an answer that has passed the record's offset.
 func (n native) fate(f fetch, rp *kmsg.FetchResponseTopicPartition) (txn.Outcome, error) {
+	at := n.Places[0]
 	for _, a := range rp.AbortedTransactions {
-		if a.ProducerID == n.Producer && a.FirstOffset <= n.Offset {
+		if a.ProducerID == n.Producer && a.FirstOffset <= at.Offset {
 			// The list has what overlaps the records of this answer; only a transaction that was open at the record's
 			// offset is the one in question, and another of the same producer can't begin before it ends.
-			return txn.Lost, fmt.Errorf("the log of %s/%d says that transaction %s was rolled back", n.Topic, n.Partition, n.ID)
+			return txn.Lost, fmt.Errorf("the log of %s/%d says that transaction %s was rolled back", at.Topic, at.Partition, n.ID)
 		}
 	}
-	fp, _ := f.records(rp, n.Offset)
+	fp, _ := f.records(rp, at.Offset)
 	if err := n.first(fp); err != nil {
 		return txn.Unknown, err
 	}
@@ -123,12 +128,12 @@ func (n native) fate(f fetch, rp *kmsg.FetchResponseTopicPartition) (txn.Outcome
 
 // first says why the first record behind the offset isn't the transaction's.
 func (n native) first(fp kgo.FetchPartition) error {
-	if len(fp.Records) == 0 || fp.Records[0].Offset != n.Offset {
-		return fmt.Errorf("the record at %s/%d@%d is gone, which would tell what became of transaction %s", n.Topic, n.Partition, n.Offset, n.ID)
+	at := n.Places[0]
+	if len(fp.Records) == 0 || fp.Records[0].Offset != at.Offset {
+		return fmt.Errorf("the record at %v is gone, which would tell what became of transaction %s", at, n.ID)
 	}
 	if r := fp.Records[0]; r.ProducerID != n.Producer || r.ProducerEpoch != n.Epoch {
-		return fmt.Errorf("%s/%d@%d holds a record of another producer than transaction %s: the topic was made anew, or these are other brokers",
-			n.Topic, n.Partition, n.Offset, n.ID)
+		return fmt.Errorf("%v holds a record of another producer than transaction %s: the topic was made anew, or these are other brokers", at, n.ID)
 	}
 	return nil
 }
@@ -136,7 +141,7 @@ func (n native) first(fp kgo.FetchPartition) error {
 // mark looks for the end of the transaction among the records behind its own.
 func (f fetch) mark(ctx context.Context, n native) (txn.Outcome, error) {
 	f.committed, f.level = false, kgo.ReadUncommitted()
-	for at := n.Offset; ; {
+	for at := n.Places[0].Offset; ; {
 		rp, err := f.at(ctx, at)
 		if err == nil {
 			err = kerr.ErrorForCode(rp.ErrorCode)
@@ -145,7 +150,7 @@ func (f fetch) mark(ctx context.Context, n native) (txn.Outcome, error) {
 			return txn.Again, err
 		}
 		fp, next := f.records(rp, at)
-		if at == n.Offset {
+		if at == n.Places[0].Offset {
 			if err := n.first(fp); err != nil {
 				return txn.Unknown, err
 			}
@@ -156,11 +161,11 @@ func (f fetch) mark(ctx context.Context, n native) (txn.Outcome, error) {
 			case binary.BigEndian.Uint16(r.Key[2:]) == 1:
 				return txn.Done, nil
 			default:
-				return txn.Lost, fmt.Errorf("the log of %s/%d says at %d that transaction %s was rolled back", n.Topic, n.Partition, r.Offset, n.ID)
+				return txn.Lost, fmt.Errorf("the log of %s/%d says at %d that transaction %s was rolled back", f.topic, f.partition, r.Offset, n.ID)
 			}
 		}
 		if next <= at {
-			return txn.Again, fmt.Errorf("the end of transaction %s can't be seen yet in %s/%d", n.ID, n.Topic, n.Partition)
+			return txn.Again, fmt.Errorf("the end of transaction %s can't be seen yet in %s/%d", n.ID, f.topic, f.partition)
 		}
 		at = next
 	}

@@ -19,8 +19,8 @@ import (
 
 const (
 	endTxnKey = 26
-	patience  = 10 * time.Second      // for one answer, tries included
-	markPause = 10 * time.Millisecond // between questions while the broker ends a transaction
+	patience  = 10 * time.Second     // for one answer, tries included
+	markPause = 2 * time.Millisecond // between questions while the broker ends a transaction
 )
 
 // resource finishes transactions by requests of its own, over clients that have no transactional id and so can't begin, end or
@@ -30,17 +30,20 @@ type resource struct {
 	t       sink.Task
 	clients map[int16]*kgo.Client // by the version of EndTxn they are held to; 0 = any
 	ended   map[string]bool       // transactional ids whose newest transaction was committed here
+	cuts    cuts                  // of all of them
+	made    time.Time
+	failed  map[string]bool // tokens of which a commit failed
 }
 
 func newResource(o txSettings, t sink.Task) *resource {
-	return &resource{o: o, t: t, clients: map[int16]*kgo.Client{}, ended: map[string]bool{}}
+	return &resource{o: o, t: t, clients: map[int16]*kgo.Client{}, ended: map[string]bool{}, failed: map[string]bool{}, made: time.Now()}
 }
 
 func (r *resource) client(endTxn int16) (*kgo.Client, error) {
 	if cl := r.clients[endTxn]; cl != nil {
 		return cl, nil
 	}
-	opts := append(r.o.client.options(r.o.brokers), kgo.WithHooks(&health{log: r.t.Log, count: r.t.Metrics.Count}), kgo.RetryTimeout(patience))
+	opts := append(r.o.client.options(r.o.brokers), kgo.WithHooks(&health{log: r.t.Log, count: r.t.Metrics.Count}, &r.cuts), kgo.RetryTimeout(patience))
 	if endTxn > 0 {
 		most, least := kversion.Stable(), new(kversion.Versions)
 		most.SetMaxKeyVersion(endTxnKey, endTxn)
@@ -72,28 +75,46 @@ func (r *resource) Commit(ctx context.Context, h sink.Handle) (txn.Outcome, erro
 		return txn.Stop, err
 	}
 	r.age(n)
-	if n.Empty {
+	if len(n.Places) == 0 {
 		return txn.Done, nil
 	}
+	o, err := r.commit(ctx, n, r.failed[h.Token] || time.UnixMilli(n.Begun).Before(r.made))
+	if o != txn.Done {
+		r.failed[h.Token] = true
+		return o, err
+	}
+	delete(r.failed, h.Token)
+	r.ended[n.ID] = true
+	r.t.Metrics.Gauge("uncommitted_age_ratio", 0)
+	return txn.Done, nil
+}
+
+// commit asks for the commit and again, to know that it is carried out. Doubt: it may have been asked for before, and what
+// happened to the brokers since isn't known.
+func (r *resource) commit(ctx context.Context, n native, doubt bool) (txn.Outcome, error) {
 	cl, err := r.client(n.EndTxn)
 	if err != nil {
 		return txn.Stop, err
 	}
 	req := kmsg.NewPtrEndTxnRequest()
 	req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = n.ID, n.Producer, n.Epoch, true
-	err = r.marked(ctx, func() (int16, error) {
-		resp, err := req.RequestWith(ctx, cl)
+	cuts := r.cuts.n.Load()
+	for range 2 {
+		err = r.marked(ctx, func() (int16, error) {
+			resp, err := req.RequestWith(ctx, cl)
+			if err != nil {
+				return 0, err
+			}
+			return resp.ErrorCode, nil
+		})
 		if err != nil {
-			return 0, err
+			return answer(err)
 		}
-		return resp.ErrorCode, nil
-	})
-	if err == nil {
-		r.ended[n.ID] = true
-		r.t.Metrics.Gauge("uncommitted_age_ratio", 0)
-		return txn.Done, nil
 	}
-	return answer(err)
+	if doubt || r.cuts.n.Load() != cuts {
+		return r.marks(ctx, n)
+	}
+	return txn.Done, nil
 }
 
 // age tells how old what is to be committed is, as a part of its timeout.

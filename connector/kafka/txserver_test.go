@@ -12,6 +12,7 @@ import (
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 // TestTxBrokerKilled kills the broker between the two phases, and while a transaction is open, which outlives that.
@@ -145,4 +146,35 @@ func TestTxVersionIsPinned(t *testing.T) {
 		}
 	}
 	wantVisible(t, k, topic, "3", "4", "5")
+}
+
+// testMarks has the marks of a commit written by the committer, as if the broker had left them out: in two partitions, and again.
+func testMarks(t *testing.T, k *testsvc.KafkaServer) {
+	topic := name("marks")
+	create(t, k.Addr, topic, 3)
+	s := lines(k, topic)
+	s.Partitioner = RoundRobin
+	w, c := openTx(t, s)
+	h := prepare(t, w, slot(topic, 1), 1, "a", "b", "c", "d")
+	other := prepare(t, w, slot(topic, 2), 1, "e")
+	n, err := readNative(h)
+	if err != nil || len(n.Places) != 3 {
+		t.Fatalf("places %v, %v", n.Places, err)
+	}
+	of := sinkTask()
+	r := newResource(s.settings(), of)
+	defer r.Close()
+	for range 2 {
+		if o, err := r.marks(t.Context(), n); o != txn.Done || err != nil {
+			t.Errorf("outcome %d, %v", o, err)
+		}
+	}
+	if got := of.Metrics.(*counts).get("repaired_transactions"); got != 1 {
+		t.Errorf("%d repairs, want 1", got)
+	}
+	wantVisible(t, k, topic, "a", "b", "c", "d")
+	if err := c.Commit(t.Context(), []sink.Handle{h, other}); err != nil {
+		t.Error(err)
+	}
+	wantVisible(t, k, topic, "a", "b", "c", "d", "e")
 }
