@@ -17,6 +17,7 @@ import (
 type txWriter[T any] struct {
 	*tx
 	encode func(T) (Record, error)
+	topic  string // of the last record taken
 }
 
 // Write encodes a batch and hands it to the client. Values that can't be encoded, or that no broker would take, are rejected.
@@ -27,7 +28,7 @@ func (w *txWriter[T]) Write(ctx context.Context, batch []T) error {
 		return err
 	}
 	var bad map[int]error
-	slab := make([]kgo.Record, 0, len(batch))
+	var slab []kgo.Record
 	for i, v := range batch {
 		r, err := w.encode(v)
 		if errors.Is(err, ErrSkip) {
@@ -36,7 +37,7 @@ func (w *txWriter[T]) Write(ctx context.Context, batch []T) error {
 		if err != nil {
 			err = fmt.Errorf("encode record: %w", err)
 		} else {
-			err = w.o.takes(&r)
+			err = w.takes(&r)
 		}
 		if err != nil {
 			if bad == nil {
@@ -45,8 +46,13 @@ func (w *txWriter[T]) Write(ctx context.Context, batch []T) error {
 			bad[i] = err
 			continue
 		}
-		slab = append(slab, kgo.Record{Topic: r.Topic, Partition: r.Partition, Key: r.Key, Value: r.Value, Headers: r.Headers, Timestamp: r.Time})
-		p.send(ctx, &slab[len(slab)-1])
+		if len(slab) == 0 {
+			slab = make([]kgo.Record, min(len(batch)-i, slabRecords))
+		}
+		k := &slab[0]
+		slab = slab[1:]
+		k.Topic, k.Partition, k.Key, k.Value, k.Headers, k.Timestamp = r.Topic, r.Partition, r.Key, r.Value, r.Headers, r.Time
+		p.send(ctx, k)
 	}
 	w.age.look()
 	if len(bad) > 0 {
@@ -55,17 +61,21 @@ func (w *txWriter[T]) Write(ctx context.Context, batch []T) error {
 	return nil
 }
 
+// slabRecords are allocated together, and so kept until the last of them is written.
+const slabRecords = 128
+
 // takes says why no broker would take a record.
-func (o output) takes(r *Record) error {
+func (w *txWriter[T]) takes(r *Record) error {
 	topic := r.Topic
 	if topic == "" {
-		topic = o.topic
+		topic = w.o.topic
 	}
-	if !topicName(topic) {
+	if topic != w.topic && !topicName(topic) {
 		return fmt.Errorf("%q can't be the name of a topic: %w", topic, kerr.InvalidTopicException)
 	}
-	if n := batchBytes(r); n > o.limit() {
-		return fmt.Errorf("the record takes %d bytes, and MaxBytes is %d: %w", n, o.limit(), kerr.MessageTooLarge)
+	w.topic = topic
+	if n := batchBytes(r); n > w.o.limit() {
+		return fmt.Errorf("the record takes %d bytes, and MaxBytes is %d: %w", n, w.o.limit(), kerr.MessageTooLarge)
 	}
 	return nil
 }
