@@ -1,9 +1,10 @@
-// Package kafka reads topics of Apache Kafka, from and to exact offsets, and writes to them at least once.
+// Package kafka reads topics of Apache Kafka, from and to exact offsets, and writes to them at least once, or exactly once.
 //
-// The smallest source and sink:
+// The smallest source and sinks:
 //
 //	kafka.Source[string]{Brokers: brokers, Topics: []string{"orders"}, Decode: kafka.Text}
 //	kafka.Sink[string]{Brokers: brokers, Topic: "copies", Encode: kafka.TextRecord}
+//	kafka.TxSink[string]{Brokers: brokers, Topic: "copies", Encode: kafka.TextRecord}
 //
 // # Reading
 //
@@ -25,4 +26,14 @@
 //
 // Batches are sent by an idempotent producer; the records of a key keep their order. After a crash what was sent since
 // the last checkpoint may be there twice.
+//
+// # Writing exactly once
+//
+// A [TxSink] writes each epoch's records of a task in a transaction. Its id is the name of the slot; its client belongs to the
+// writer, which makes it when the slot is used first and uses it again when the slot comes back. At the barrier the writer waits
+// until the brokers have everything; from then on only the committer, over clients of its own, touches the transaction. Write
+// never waits for the brokers, Begin and Prepare do.
+//
+// The brokers roll a transaction back when it is older than [TxSink].Timeout. What that means at which moment, and how the fate
+// of a transaction is proved, is in docs/connectors/kafka.md.
 package kafka

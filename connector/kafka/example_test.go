@@ -1,10 +1,15 @@
 package kafka_test
 
 import (
+	"context"
 	"fmt"
+	"log"
+	"strconv"
 	"time"
 
+	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/connector/kafka"
+	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/source"
 )
 
@@ -53,4 +58,20 @@ func ExampleSink() {
 	r, err := out.Encode(order{ID: "7"})
 	fmt.Printf("%s %s %v\n", r.Key, r.Value, err)
 	// Output: 7 {"id":"7"} <nil>
+}
+
+// Orders go into a topic, each exactly once, in the epochs of the job's checkpoints.
+func ExampleTxSink() {
+	p := engine.New(engine.Config{Name: "shop", Dir: "state"})
+	orders := engine.From(p, "orders", gen.Source[order]{
+		Make: func(seq int64) order { return order{ID: strconv.FormatInt(seq, 10)} }, Count: 1000,
+	})
+	engine.ToTx(orders, "copies", kafka.TxSink[order]{
+		Brokers: []string{"localhost:9092"},
+		Topic:   "copies",
+		Encode:  kafka.JSONRecord[order],
+	})
+	if err := p.Run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
 }

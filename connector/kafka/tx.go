@@ -82,10 +82,12 @@ func (x *tx) producer(ctx context.Context, s sink.Slot) (*txProducer, error) {
 		return nil, err
 	}
 	if x.end == 0 {
-		if x.end, err = endVersion(ctx, p.cl); err != nil {
+		v, err := versions(ctx, p.cl)
+		if err != nil {
 			p.cl.Close()
 			return nil, x.o.produceFault(err, "ask the brokers for their versions")
 		}
+		x.end = endVersion(v)
 	}
 	return p, nil
 }

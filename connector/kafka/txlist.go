@@ -64,11 +64,11 @@ func (r *resource) Finish(ctx context.Context, p txn.Pending, commit bool) error
 	if d.State != "Ongoing" {
 		return fmt.Errorf("kafka transaction %s isn't open any more, its state is %s", p.Name, d.State)
 	}
-	version, err := endVersion(ctx, cl)
+	v, err := versions(ctx, cl)
 	if err != nil {
 		return err
 	}
-	if cl, err = r.client(version); err != nil {
+	if cl, err = r.client(endVersion(v)); err != nil {
 		return err
 	}
 	req := kmsg.NewPtrEndTxnRequest()

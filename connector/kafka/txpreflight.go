@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,12 +47,18 @@ func refuse(fix, what string, args ...any) error {
 
 // checkVersion refuses brokers without the requests recovery rests on.
 func (o txSettings) checkVersion(ctx context.Context, cl *kgo.Client) error {
-	v, err := endVersion(ctx, cl)
+	v, err := versions(ctx, cl)
 	if err != nil {
 		return fault.Wrap(fault.Unreachable, err, "ask %s for its versions", strings.Join(o.brokers, ","))
 	}
-	if v < 1 {
-		return refuse("use Kafka 2.5 or newer", "the brokers' transactions are too old: EndTxn version %d", v)
+	return canRecover(v)
+}
+
+func canRecover(v *kmsg.ApiVersionsResponse) error {
+	for _, needed := range []kmsg.Key{kmsg.InitProducerID, kmsg.EndTxn, kmsg.DescribeTransactions, kmsg.DescribeProducers} {
+		if !slices.ContainsFunc(v.ApiKeys, func(k kmsg.ApiVersionsResponseApiKey) bool { return k.ApiKey == int16(needed) }) {
+			return refuse("use Kafka 3.0 or newer", "the brokers don't know the request %s", needed.Name())
+		}
 	}
 	return nil
 }

@@ -95,6 +95,31 @@ func TestTxPreflight(t *testing.T) {
 
 func opened[T any](w sink.TxWriter[T], _ sink.Committer) sink.TxWriter[T] { return w }
 
+func TestTxOldBrokers(t *testing.T) {
+	v := &kmsg.ApiVersionsResponse{}
+	for _, k := range []kmsg.Key{kmsg.InitProducerID, kmsg.EndTxn, kmsg.DescribeTransactions} {
+		v.ApiKeys = append(v.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: int16(k), MaxVersion: 3})
+	}
+	if err := canRecover(v); fault.CodeOf(err) != fault.Preflight.ID || !strings.Contains(err.Error(), "DescribeProducers") {
+		t.Errorf("got %v", err)
+	}
+	v.ApiKeys = append(v.ApiKeys, kmsg.ApiVersionsResponseApiKey{ApiKey: int16(kmsg.DescribeProducers)})
+	if err := canRecover(v); err != nil {
+		t.Error(err)
+	}
+	if got := endVersion(v); got != 3 {
+		t.Errorf("EndTxn version %d of brokers that know 3", got)
+	}
+	v.ApiKeys[1].MaxVersion = 5
+	if got := endVersion(v); got != 4 {
+		t.Errorf("EndTxn version %d without the new protocol", got)
+	}
+	v.FinalizedFeatures = append(v.FinalizedFeatures, kmsg.ApiVersionsResponseFinalizedFeature{Name: "transaction.version", MaxVersionLevel: 2})
+	if got := endVersion(v); got != 5 {
+		t.Errorf("EndTxn version %d with it", got)
+	}
+}
+
 // TestTxRights takes a user without any right and grants them one by one.
 func TestTxRights(t *testing.T) {
 	k := testsvc.NewKafka(t, testsvc.KafkaOptions{User: "ann", Password: "right", Properties: map[string]string{

@@ -3,7 +3,6 @@ package kafka
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -177,17 +176,22 @@ func (p *txProducer) abort(ctx context.Context) {
 	_, _ = req.RequestWith(ctx, p.cl) // if it fails, recovery or the timeout does it
 }
 
-// endVersion is the version of EndTxn that fits how the brokers run transactions now. A commit is repeated in the version it
-// was first sent in: to another version the answer may be that there is no such transaction.
-func endVersion(ctx context.Context, cl *kgo.Client) (int16, error) {
+// versions asks a broker what it can do.
+func versions(ctx context.Context, cl *kgo.Client) (*kmsg.ApiVersionsResponse, error) {
 	kresp, err := cl.Request(ctx, kmsg.NewPtrApiVersionsRequest())
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	resp, ok := kresp.(*kmsg.ApiVersionsResponse)
 	if !ok {
-		return 0, errors.New("the answer isn't about versions")
+		return nil, fmt.Errorf("the answer about versions is a %T", kresp)
 	}
+	return resp, nil
+}
+
+// endVersion is the version of EndTxn that fits how the brokers run transactions now. A commit is repeated in the version it
+// was first sent in: to another version the answer may be that there is no such transaction.
+func endVersion(resp *kmsg.ApiVersionsResponse) int16 {
 	v := int16(4)
 	for _, f := range resp.FinalizedFeatures {
 		if f.Name == "transaction.version" && f.MaxVersionLevel >= 2 {
@@ -195,9 +199,9 @@ func endVersion(ctx context.Context, cl *kgo.Client) (int16, error) {
 		}
 	}
 	for _, k := range resp.ApiKeys {
-		if k.ApiKey == int16(kmsg.EndTxn) {
+		if k.ApiKey == endTxnKey {
 			v = min(v, k.MaxVersion)
 		}
 	}
-	return v, nil
+	return v
 }
