@@ -15,21 +15,22 @@ type age struct {
 	t       sink.Task
 	wake    func()
 
-	begun time.Time   // zero: no transaction is open
-	old   atomic.Bool // it is past 70 %
+	begun time.Time    // zero: no transaction is open
+	old   *atomic.Bool // it is past 70 %; one for each, as a timer of the last may be late
 	stop  []func()
 }
 
 func newAge(timeout time.Duration, t sink.Task, wake func()) *age {
-	return &age{timeout: timeout, t: t, wake: wake}
+	return &age{timeout: timeout, t: t, wake: wake, old: &atomic.Bool{}}
 }
 
 func (a *age) begin() {
-	a.begun = time.Now()
+	old := &atomic.Bool{}
+	a.begun, a.old = time.Now(), old
 	a.stop = []func(){
 		at(a.timeout/2, a.t.Request),
 		at(a.timeout*7/10, func() {
-			a.old.Store(true)
+			old.Store(true)
 			a.t.Metrics.Count("held_transactions", 1)
 			a.t.Log.Warn("a kafka transaction is old; it takes no more records until a checkpoint ends it", "timeout", a.timeout)
 		}),
@@ -52,8 +53,7 @@ func (a *age) end() {
 	for _, stop := range a.stop {
 		stop()
 	}
-	a.begun, a.stop = time.Time{}, nil
-	a.old.Store(false)
+	a.begun, a.stop, a.old = time.Time{}, nil, &atomic.Bool{}
 	a.look()
 }
 

@@ -3,10 +3,12 @@ package kafka
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirline/weirline/internal/fault"
@@ -177,4 +179,46 @@ func testMarks(t *testing.T, k *testsvc.KafkaServer) {
 		t.Error(err)
 	}
 	wantVisible(t, k, topic, "a", "b", "c", "d", "e")
+}
+
+// TestTxEpochsRunOut takes an id to where its producer's epochs end, which are 16 bits, and the broker goes on with another producer:
+// two and a half days for seven slots and a checkpoint each second.
+func TestTxEpochsRunOut(t *testing.T) {
+	k := testsvc.Kafka(t)
+	topic := name("epochs")
+	create(t, k.Addr, topic, 1)
+	s := lines(k, topic)
+	r := newResource(s.settings(), sinkTask())
+	defer r.Close()
+	cl, err := r.client(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := slot(topic, 1)
+	req := kmsg.NewPtrInitProducerIDRequest()
+	req.TransactionalID, req.TransactionTimeoutMillis, req.ProducerID, req.ProducerEpoch = &id.Name, 60_000, -1, -1
+	for epoch := int16(0); epoch < math.MaxInt16-10; {
+		resp, err := req.RequestWith(t.Context(), cl)
+		if err != nil || (resp.ErrorCode != 0 && resp.ErrorCode != kerr.ConcurrentTransactions.Code) {
+			t.Fatal(resp, err)
+		}
+		epoch = max(epoch, resp.ProducerEpoch)
+	}
+	w, c := openTx(t, s)
+	var want []string
+	producers := map[int64]bool{}
+	for i := range 20 {
+		want = append(want, fmt.Sprint(i))
+		h := prepare(t, w, id, uint64(i), want[i])
+		n, err := readNative(h)
+		if err := errors.Join(err, c.Commit(t.Context(), []sink.Handle{h}), c.Commit(t.Context(), []sink.Handle{h}),
+			finisher(t, s, sinkTask()).Recover(t.Context(), []sink.Handle{h}, []sink.Slot{id})); err != nil {
+			t.Fatalf("producer %d epoch %d: %v", n.Producer, n.Epoch, err)
+		}
+		producers[n.Producer] = true
+	}
+	if len(producers) != 2 {
+		t.Errorf("producers %v, want two", producers)
+	}
+	wantVisible(t, k, topic, want...)
 }
