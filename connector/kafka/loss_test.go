@@ -67,6 +67,7 @@ func awaitNoneOpen(t *testing.T, k *testsvc.KafkaServer) {
 
 // TestTxDownForTooLong has a job that is down for longer than the timeout of the transactions its last checkpoint has prepared.
 func TestTxDownForTooLong(t *testing.T) {
+	t.Parallel()
 	k := testsvc.NewKafka(t, testsvc.KafkaOptions{})
 	if err := k.CreateTopic(t.Context(), "out", 1); err != nil {
 		t.Fatal(err)
@@ -147,6 +148,7 @@ func (s refusing) Publish(r *store.Record) error {
 
 // TestTxTimedOutBeforeItsEpoch has a store that fails for longer than transactions may be open: their records are written again.
 func TestTxTimedOutBeforeItsEpoch(t *testing.T) {
+	t.Parallel()
 	k := testsvc.NewKafka(t, testsvc.KafkaOptions{})
 	if err := k.CreateTopic(t.Context(), "out", 1); err != nil {
 		t.Fatal(err)

@@ -112,20 +112,20 @@ func TestTxOverdue(t *testing.T) {
 	}
 }
 
-// TestTxRoom fills the buffer while the broker is away.
+// TestTxRoom fills the buffer while records wait for their batch to fill.
 func TestTxRoom(t *testing.T) {
-	k := testsvc.NewKafka(t, testsvc.KafkaOptions{})
-	create(t, k.Addr, "out", 1)
-	s := lines(k, "out")
-	s.Buffer = 1000
+	k := testsvc.Kafka(t)
+	topic := name("room")
+	create(t, k.Addr, topic, 1)
+	s := lines(k, topic)
+	s.Buffer, s.Linger = 1000, time.Second
 	w, c := openTx(t, s)
 	gated, _ := sink.As[sink.Gated](w)
 	woken := make(chan struct{}, 100)
 	gated.OnRoom(func() { woken <- struct{}{} })
-	if err := w.Begin(t.Context(), slot("out", 1)); err != nil {
+	if err := w.Begin(t.Context(), slot(topic, 1)); err != nil {
 		t.Fatal(err)
 	}
-	k.Kill()
 	var want []string
 	for gated.Room() {
 		want = append(want, numbered("v", len(want), len(want)+5)...)
@@ -136,9 +136,6 @@ func TestTxRoom(t *testing.T) {
 	if n := len(want); n < 10 || n > 20 { // 66 bytes each, as it is counted
 		t.Errorf("it took %d records", n)
 	}
-	if err := k.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	<-woken
 	if !gated.Room() {
 		t.Error("woken without room")
@@ -147,7 +144,7 @@ func TestTxRoom(t *testing.T) {
 	if err := errors.Join(err, c.Commit(t.Context(), []sink.Handle{h}), settled(t.Context(), k)); err != nil {
 		t.Fatal(err)
 	}
-	if got := content(t, k.Addr, "out"); !slices.Equal(got, want) {
+	if got := content(t, k.Addr, topic); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 // TestTxBrokerKilled kills the broker between the two phases, and while a transaction is open, which outlives that.
 func TestTxBrokerKilled(t *testing.T) {
+	t.Parallel()
 	k := testsvc.NewKafka(t, testsvc.KafkaOptions{})
 	create(t, k.Addr, "out", 1)
 	s := lines(k, "out")
