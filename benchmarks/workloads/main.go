@@ -3,9 +3,10 @@
 //	workloads W N [options]
 //
 // W is w1 (chain), w2 (running sum by key), w3 (counts in windows), w2lat (w2 at a fixed rate, with latencies), w9 (w2 with a
-// failure in the middle, with the time it takes to recover), w6 (rows into PostgreSQL, exactly once, beside the bare client), q5 (hot auctions in sliding windows) or q8 (newcomers by a window
-// join); N is the number of records. The clock runs from before the first record is made until the last one has gone through
-// the last operator; the answer is computed afterwards. See ../README.md.
+// failure in the middle, with the time it takes to recover), q5 (hot auctions in sliding windows), q8 (newcomers by a window
+// join), w4 (a Kafka topic into another, exactly once) or w6 (rows into PostgreSQL, exactly once); N is the number of records. The
+// clock runs from before the first record is made until the last one has gone through the last operator, of w4 and w6 until all
+// is committed; the answer is computed afterwards. See ../README.md.
 package main
 
 import (
@@ -39,6 +40,7 @@ type options struct {
 	throwAfter  time.Duration
 	profile     string
 	postgres    string
+	kafka       string
 }
 
 func main() {
@@ -85,7 +87,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func parse(args []string) (name string, o options, err error) {
-	const usage = "usage: workloads w1|w2|w3|w2lat|w6|w9|q5|q8 N [options]; -h after N lists the options"
+	const usage = "usage: workloads w1|w2|w3|w2lat|w4|w6|w9|q5|q8 N [options]; -h after N lists the options"
 	if len(args) < 2 || workloads[args[0]] == nil {
 		return "", o, errors.New(usage)
 	}
@@ -102,6 +104,7 @@ func parse(args []string) (name string, o options, err error) {
 	f.StringVar(&backend, "backend", "memory", "where keyed state lives: memory or pebble")
 	f.DurationVar(&o.throwAfter, "throw-after", 500*time.Millisecond, "time from a completed checkpoint to the failure of w9")
 	f.BoolVar(&o.announce, "announce", false, "say on stderr when the first record has reached the sink")
+	f.StringVar(&o.kafka, "kafka", "", "address, host:port, of the broker whose topics w4 reads and writes")
 	f.StringVar(&o.postgres, "postgres", "", "URL of the server that w6 writes to; its table w6 is dropped")
 	f.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the run")
 	if err := f.Parse(args[2:]); err != nil {

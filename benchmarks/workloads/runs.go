@@ -19,6 +19,7 @@ var workloads = map[string]func(ctx context.Context, o options) (result, error){
 	"w2":    keyed,
 	"w3":    windows,
 	"w2lat": keyedLatency,
+	"w4":    topics,
 	"w6":    table,
 	"w9":    recovers,
 	"q5":    hotAuctions,

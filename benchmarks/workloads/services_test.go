@@ -15,6 +15,7 @@ func TestMain(m *testing.M) { os.Exit(testsvc.Main(m)) }
 // Workloads that write to a server compare what arrived with the answer, and themselves with the bare client.
 func TestRunsOnServices(t *testing.T) {
 	for _, args := range []string{
+		"w4 30000 -checkpoint 20ms -kafka " + testsvc.Kafka(t).Addr,
 		"w6 30000 -checkpoint 20ms -postgres " + testsvc.Postgres(t).URL,
 	} {
 		t.Run(args[:2], func(t *testing.T) {

@@ -25,7 +25,7 @@ func (w *Watch) Timing(fill Filler) Filler { return Timing(w, fill) }
 func Timing[E any](w *Watch, fill func(from, step int64, n int, out *source.Batch[E])) func(from, step int64, n int, out *source.Batch[E]) {
 	return func(from, step int64, n int, out *source.Batch[E]) {
 		if from < step {
-			w.begin(time.Now())
+			w.Begin(time.Now())
 		}
 		fill(from, step, n, out)
 		if from < w.half && from+int64(n)*step >= w.half {
@@ -34,7 +34,8 @@ func Timing[E any](w *Watch, fill func(from, step int64, n int, out *source.Batc
 	}
 }
 
-func (w *Watch) begin(now time.Time) {
+// Begin notes the start of the run, if it is the first.
+func (w *Watch) Begin(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.first.IsZero() || now.Before(w.first) {
