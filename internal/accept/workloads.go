@@ -19,6 +19,8 @@ type outcome struct {
 	Checksum uint64  `json:"checksum"`
 	OK       bool    `json:"ok"`
 	Pause    float64 `json:"longest_pause_ms"`
+	Bare     float64 `json:"bare_per_s"`
+	Limit    float64 `json:"xlimit"`
 	Recovery *struct {
 		First    float64 `json:"recovery_ms"`
 		CaughtUp float64 `json:"caught_up_ms"`
@@ -62,6 +64,8 @@ func workloadChecks() []check {
 		all = append(all, check{"workloads/" + f.name, f.check})
 	}
 	return append(all,
+		check{"workloads/w4", delivery{"w4", 4_000_000, 500e3, 1.6, (*env).fastKafka}.check},
+		check{"workloads/w6", delivery{"w6", 2_000_000, 513e3, 1.15, (*env).fastPostgres}.check},
 		check{"workloads/latency/200k", latencyCheck(200_000, 1.5)},
 		check{"workloads/latency/2M", latencyCheck(2_000_000, 3)})
 }
