@@ -109,12 +109,14 @@ func TestInspectShowsEveryForm(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			line, err := json.Marshal(e)
-			if err != nil || len(st.Groups) != 1 || st.Groups[0].Group != e.Group || st.Groups[0].Bytes != st.Bytes {
-				t.Fatalf("%+v of %+v: %v", e, st, err)
+			if len(st.Groups) != 1 || st.Groups[0].Group != e.Group || st.Groups[0].Bytes != st.Bytes {
+				t.Fatalf("%+v of %+v", e, st)
 			}
 			e.Group = 0
-			line, _ = json.Marshal(e)
+			line, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
 			got = append(got, strings.Replace(string(line), `{"group":0,"key":{"ID":"AQIDBA==","Name":"a\u003c\"ä","small":-3,"On":true}`, "{KEY", 1))
 		}
 	}
