@@ -305,3 +305,18 @@ func testNoProof(t *testing.T, k *testsvc.KafkaServer) {
 		})
 	}
 }
+
+// testEndedBefore has a transaction that somebody ends when the brokers have all of it and it isn't prepared yet.
+func testEndedBefore(t *testing.T, k *testsvc.KafkaServer) {
+	topic := name("ended")
+	create(t, k.Addr, topic, 1)
+	w, _ := openTx(t, lines(k, topic))
+	if err := errors.Join(w.Begin(t.Context(), slot(topic, 1)), w.Write(t.Context(), []string{"a"}),
+		w.(*txWriter[string]).p.cl.Flush(t.Context()), takeOver(t.Context(), k, slot(topic, 1).Name)); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := w.Prepare(t.Context(), 1); sink.IsPermanent(err) || fault.CodeOf(err) != fault.SinkFailed.ID || !strings.Contains(fmt.Sprint(err), "which is gone") {
+		t.Errorf("prepared %v, %v", h, err)
+	}
+	wantVisible(t, k, topic)
+}

@@ -28,7 +28,7 @@ func TestTx(t *testing.T) {
 		t.Run(fmt.Sprint("version=", version), func(t *testing.T) {
 			for name, f := range map[string]func(t *testing.T, k *testsvc.KafkaServer){
 				"Contract": testContract, "Records": testRecords, "Empty": testEmpty, "Recover": testRecover, "Zombie": testZombie,
-				"TakenOver": testTakenOver, "TimedOut": testTimedOut, "Marks": testMarks, "Proof": testProof, "NoProof": testNoProof,
+				"TakenOver": testTakenOver, "EndedBefore": testEndedBefore, "TimedOut": testTimedOut, "Marks": testMarks, "Proof": testProof, "NoProof": testNoProof,
 			} {
 				t.Run(name, func(t *testing.T) { f(t, k) })
 			}

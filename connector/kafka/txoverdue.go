@@ -2,10 +2,7 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/txn"
@@ -57,12 +54,9 @@ func (x *tx) overdue() error {
 func (p *txProducer) fate() (txn.Outcome, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), askLimit)
 	defer cancel()
-	found, err := kadm.NewClient(p.cl).DescribeTransactions(ctx, p.name)
-	if err == nil && found[p.name].TxnID == "" {
-		err = errors.New("no answer about it")
-	}
+	d, err := p.describe(ctx)
 	if err != nil {
 		return txn.Again, err
 	}
-	return judge(native{ID: p.name, Producer: p.id, Epoch: p.epoch, Timeout: p.o.timeout.Milliseconds()}, found[p.name])
+	return judge(native{ID: p.name, Producer: p.id, Epoch: p.epoch, Timeout: p.o.timeout.Milliseconds()}, d)
 }

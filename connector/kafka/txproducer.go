@@ -10,11 +10,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 // txProducer is the client of one transactional id, and its transaction.
@@ -148,7 +151,35 @@ func (p *txProducer) prepare(ctx context.Context) (native, error) {
 		return native{}, fault.New(fault.SinkFailed, "transaction %s was rolled back: it began as producer %d epoch %d and ends as %d epoch %d",
 			p.name, p.id, p.epoch, id, epoch)
 	}
-	return native{ID: p.name, Producer: id, Epoch: epoch, Places: p.written()}, nil
+	n := native{ID: p.name, Producer: id, Epoch: epoch, Places: p.written()}
+	if len(n.Places) == 0 {
+		return n, nil
+	}
+	return n, p.stillOpen(ctx, n)
+}
+
+// stillOpen asks whether the transaction is there to be prepared. If somebody has ended it after its last record was acknowledged,
+// nothing else tells; now its records can be written again.
+func (p *txProducer) stillOpen(ctx context.Context, n native) error {
+	d, err := p.describe(ctx)
+	if err != nil {
+		return p.o.produceFault(err, "prepare transaction %s", p.name)
+	}
+	if o, _ := judge(n, d); o != txn.Again {
+		return p.o.produceFault(kerr.ProducerFenced, "prepare transaction %s, which is gone: its id is in state %s, by producer %d epoch %d",
+			p.name, d.State, d.ProducerID, d.ProducerEpoch)
+	}
+	return nil
+}
+
+// describe asks the coordinator about the id.
+func (p *txProducer) describe(ctx context.Context) (kadm.DescribedTransaction, error) {
+	found, err := kadm.NewClient(p.cl).DescribeTransactions(ctx, p.name)
+	d, ok := found[p.name]
+	if err == nil && !ok {
+		err = fmt.Errorf("the brokers don't answer about transaction %s", p.name)
+	}
+	return d, cmp.Or(err, d.Err)
 }
 
 // written says where the transaction's records are.
