@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -146,6 +147,18 @@ func (s refusing) Publish(r *store.Record) error {
 	return s.Store.Publish(r)
 }
 
+// until waits for something in a running job.
+func until(t *testing.T, ok func() bool) {
+	t.Helper()
+	for limit := time.After(time.Minute); !ok(); {
+		select {
+		case <-limit:
+			t.Fatal("waited in vain")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // TestTxTimedOutBeforeItsEpoch has a store that fails for longer than transactions may be open: their records are written again.
 func TestTxTimedOutBeforeItsEpoch(t *testing.T) {
 	t.Parallel()
@@ -165,9 +178,16 @@ func TestTxTimedOutBeforeItsEpoch(t *testing.T) {
 	engine.ToTx(engine.From(p, "numbers", in), "out", kafka.TxSink[int64]{
 		Brokers: []string{k.Addr}, Topic: "out", Encode: plain, Timeout: time.Second,
 	})
-	time.AfterFunc(time.Second, func() { bad.Store(true) })
-	time.AfterFunc(4*time.Second, func() { bad.Store(false) })
-	if err := p.Run(t.Context()); err != nil {
+	done := make(chan error, 1)
+	go func() { done <- p.Run(t.Context()) }()
+	until(t, func() bool { return p.Status().Epochs.Completed > 0 })
+	bad.Store(true)
+	until(t, func() bool { return p.Status().Restarts > 0 })
+	bad.Store(false)
+	if first := p.Status().Failures[0].Error; !strings.Contains(first, "Timeout") {
+		t.Errorf("the job restarted because of %s", first)
+	}
+	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
 	awaitNoneOpen(t, k)
@@ -180,7 +200,7 @@ func TestTxTimedOutBeforeItsEpoch(t *testing.T) {
 			t.Fatalf("number %d is %d", i, n)
 		}
 	}
-	if len(ns) != 10_000 || p.Status().Restarts == 0 {
-		t.Errorf("%d numbers, %d restarts", len(ns), p.Status().Restarts)
+	if len(ns) != 10_000 {
+		t.Errorf("%d numbers, want 10000", len(ns))
 	}
 }
