@@ -62,7 +62,7 @@ func TestTxAge(t *testing.T) {
 		t.Fatal(err)
 	}
 	for failing.Err() == nil { // the task is woken when it is over
-		<-woken
+		wait(t, woken)
 	}
 	if _, err := w.Prepare(t.Context(), 1); sink.IsPermanent(err) || fault.CodeOf(err) != fault.SinkFailed.ID {
 		t.Errorf("prepared in time: %v", err)
@@ -71,6 +71,16 @@ func TestTxAge(t *testing.T) {
 	defer m.mu.Unlock()
 	if m.n["held_transactions"] != 2 || m.g["transaction_age_ratio"] < 1 {
 		t.Errorf("metrics: %v, %v", m.n, m.g)
+	}
+}
+
+// wait is until the task would be woken.
+func wait(t *testing.T, woken <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-woken:
+	case <-time.After(20 * time.Second):
+		t.Fatal("nobody wakes the task")
 	}
 }
 
@@ -98,7 +108,7 @@ func TestTxOverdue(t *testing.T) {
 			}
 		}
 		for p := w.(*txWriter[string]).resting[h.Slot.Name]; ; {
-			<-woken
+			wait(t, woken)
 			if err := failing.Err(); err != nil || p.deadline.IsZero() {
 				return err
 			}
@@ -136,7 +146,7 @@ func TestTxRoom(t *testing.T) {
 	if n := len(want); n < 10 || n > 20 { // 66 bytes each, as it is counted
 		t.Errorf("it took %d records", n)
 	}
-	<-woken
+	wait(t, woken)
 	if !gated.Room() {
 		t.Error("woken without room")
 	}

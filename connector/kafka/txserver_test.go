@@ -81,7 +81,7 @@ func TestTxBrokerRefuses(t *testing.T) {
 		if err := errors.Join(w.Begin(t.Context(), slot(topic, i)), w.Write(t.Context(), []string{strings.Repeat("x", 600)})); err != nil {
 			t.Fatal(err)
 		}
-		<-woken // it tells before anybody asks
+		wait(t, woken) // it tells before anybody asks
 		failing, _ := sink.As[sink.Failing](w)
 		_, perr := w.Prepare(t.Context(), 1)
 		for _, err := range []error{failing.Err(), w.Write(t.Context(), []string{"x"}), perr} {
