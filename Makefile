@@ -16,7 +16,7 @@ unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packa
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-deps: ## install what the tests need: gcc, Java 17, Maven, Redis, PostgreSQL, MariaDB, Chromium, the Kafka broker, an object store
+deps: ## install what the tests need: gcc, Java 17, Maven, Redis, PostgreSQL, PgBouncer, MariaDB, Chromium, the Kafka broker, an object store
 	@scripts/deps.sh
 
 build: ## bin/weblog and bin/workloads, static

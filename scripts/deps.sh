@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets what the tests need beyond Go: a C compiler (for -race), Java 17, Redis, PostgreSQL, MariaDB, Chromium, the Kafka
+# Gets what the tests need beyond Go: a C compiler (for -race), Java 17, Redis, PostgreSQL, PgBouncer, MariaDB, Chromium, the Kafka
 # broker's jars and versitygw, an object store.
 #
 #   scripts/deps.sh
@@ -34,6 +34,7 @@ missing_packages() {
   have redis-server || echo redis-server
   have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
   have mariadbd || [ -x /usr/sbin/mariadbd ] || echo mariadb-server
+  have pgbouncer || [ -x /usr/sbin/pgbouncer ] || echo pgbouncer
   have chromium || have chromium-browser || have google-chrome || echo chromium
   [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || echo fonts-dejavu-core
 }

@@ -16,8 +16,8 @@
 //
 // The shared servers are for tests that leave them alone: use topic and key names of your own, never Kill, Pause or
 // Stop them. A test that does takes a private server with [NewKafka], [NewRedis], [NewS3], [NewPostgres] or
-// [NewMariaDB], which ends with the test. Programs without a *testing.T use [StartKafka], [StartRedis], [StartS3],
-// [StartPostgres] and [StartMariaDB] with a directory of their own and call Stop.
+// [NewMariaDB], which ends with the test; [NewPgBouncer] puts a pooler before a PostgreSQL. Programs without a *testing.T use
+// [StartKafka], [StartRedis], [StartS3], [StartPostgres] and [StartMariaDB] with a directory of their own and call Stop.
 //
 // Every server listens on 127.0.0.1 on free ports, keeps its data in its own directory and survives [KafkaServer.Kill]
 // followed by [KafkaServer.Restart] with everything it acknowledged, at the same address. On Linux a server never

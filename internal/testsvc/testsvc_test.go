@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -345,5 +346,27 @@ func TestStartMariaDBShowsTheLog(t *testing.T) {
 	_, err := testsvc.StartMariaDB(t.Context(), t.TempDir(), testsvc.MariaDBOptions{Args: []string{"--no-such-option"}})
 	if err == nil || !strings.Contains(err.Error(), "no-such-option") {
 		t.Fatalf("start with a bad option: %v, want the server's own words", err)
+	}
+}
+
+// Two clients share the one session, a transaction each.
+func TestPgBouncerSharesSessions(t *testing.T) {
+	p := testsvc.NewPostgres(t, testsvc.PostgresOptions{})
+	url := testsvc.NewPgBouncer(t, p, 1)
+	var pids [2]string
+	for i := range pids {
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		got, err := conn.PgConn().Exec(t.Context(), "select pg_backend_pid()").ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids[i] = string(got[0].Rows[0][0])
+	}
+	if pids[0] != pids[1] {
+		t.Errorf("sessions %q, want the same", pids)
 	}
 }
