@@ -175,6 +175,7 @@ func TestHandleOfAnotherForm(t *testing.T) {
 		`{"version":1}`: fault.CommitFailed,
 		`{"version":1,"native":{"gid":"` + txn.NameOf("s", txn.NewToken()) + `","xid":"1'"}}`: fault.CommitFailed,
 		`{"version":1,"native":{"gid":"'; drop table x","xid":"1"}}`:                          fault.CommitFailed,
+		`{"version":1,"native":{"gid":"'; drop table x","ledger":{"schema":"weirline"}}}`:     fault.CommitFailed,
 	} {
 		err := c.Commit(t.Context(), []sink.Handle{{Native: []byte(data)}})
 		if !sink.IsPermanent(err) || fault.CodeOf(err) != code.ID {

@@ -29,9 +29,13 @@ func numbers(c *txntest.Child) error {
 	s := engine.From(p, "numbers", gen.Source[int64]{
 		Make: func(seq int64) int64 { return seq }, Count: killRecords, PerSecond: rate, Splits: 4,
 	})
-	engine.ToTx(s, "out", txntest.Wrap(c, postgres.TxSink[int64]{
+	out := postgres.TxSink[int64]{
 		URL: c.Args["url"], Table: "numbers", Columns: []string{"n"}, Row: func(v int64) ([]any, error) { return []any{v}, nil },
-	}))
+	}
+	if c.Args["ledger"] != "" {
+		out.Mode = postgres.Ledger
+	}
+	engine.ToTx(s, "out", txntest.Wrap(c, out))
 	return p.Run(context.Background())
 }
 
@@ -40,46 +44,52 @@ func TestMain(m *testing.M) {
 	os.Exit(testsvc.Main(m))
 }
 
-// numbersTable is a server of its own. There is no unique index: it would hide what comes twice.
-func numbersTable(t *testing.T) *testsvc.PostgresServer {
-	t.Helper()
-	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{})
-	if err := pg.Exec(t.Context(), "create table numbers (n int8 not null)"); err != nil {
-		t.Fatal(err)
+// modes are those of the sink, as arguments of the job, with the server's max_prepared_transactions.
+var modes = map[string]struct {
+	arg      string
+	prepared int
+}{"xa": {"", 0}, "ledger": {"yes", -1}}
+
+// eachMode runs a test with a server of its own. There is no unique index: it would hide what comes twice.
+func eachMode(t *testing.T, test func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string)) {
+	for name, m := range modes {
+		t.Run(name, func(t *testing.T) {
+			pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{Prepared: m.prepared})
+			if err := pg.Exec(t.Context(), "create table numbers (n int8 not null)"); err != nil {
+				t.Fatal(err)
+			}
+			test(t, pg, map[string]string{"url": pg.URL, "dir": t.TempDir(), "ledger": m.arg})
+		})
 	}
-	return pg
 }
 
 // TestKilledAtEachStep counts after each death: no number is in the table twice, and at the end each is there, and nothing is
-// left prepared.
+// left prepared or staged.
 func TestKilledAtEachStep(t *testing.T) {
-	pg := numbersTable(t)
-	txntest.Kills{
-		Args:  map[string]string{"url": pg.URL, "dir": t.TempDir()},
-		Check: func(over bool) error { return tally(pg, over) },
-	}.Run(t)
+	eachMode(t, func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string) {
+		txntest.Kills{Args: args, Check: func(over bool) error { return tally(pg, args["ledger"] != "", over) }}.Run(t)
+	})
 }
 
 // TestServerDiesWhileTheJobRuns kills the server under a running job, which restarts its tasks until the server is back.
 func TestServerDiesWhileTheJobRuns(t *testing.T) {
-	pg := numbersTable(t)
-	done := make(chan error, 1)
-	go func() {
-		done <- numbers(&txntest.Child{Args: map[string]string{"url": pg.URL, "dir": t.TempDir()}, Parallelism: 3})
-	}()
-	for rows := range 3 {
-		waitForRows(t, pg, 1+rows*killRecords/5)
-		pg.Kill()
-		if err := pg.Restart(t.Context()); err != nil {
+	eachMode(t, func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string) {
+		done := make(chan error, 1)
+		go func() { done <- numbers(&txntest.Child{Args: args, Parallelism: 3}) }()
+		for rows := range 3 {
+			waitForRows(t, pg, 1+rows*killRecords/5)
+			pg.Kill()
+			if err := pg.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	if err := tally(pg, true); err != nil {
-		t.Error(err)
-	}
+		if err := tally(pg, args["ledger"] != "", true); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func waitForRows(t *testing.T, pg *testsvc.PostgresServer, n int) {
@@ -95,15 +105,36 @@ func waitForRows(t *testing.T, pg *testsvc.PostgresServer, n int) {
 	}
 }
 
-// tally says if a number is in the table twice, and when all is over, if one is missing or something is still prepared.
-func tally(pg *testsvc.PostgresServer, over bool) error {
-	got, err := pg.Query(context.Background(), "select count(*) - count(distinct n), count(*), min(n), max(n), (select count(*) from pg_prepared_xacts) from numbers")
+// tally says if a number is in the table twice, and when all is over, if one is missing or something is still prepared or staged.
+func tally(pg *testsvc.PostgresServer, ledger, over bool) error {
+	waits := "(select count(*) from pg_prepared_xacts)"
+	if ledger && over {
+		waits = "(select count(*) from weirline.ledger where applied is null)"
+	}
+	got, err := pg.Query(context.Background(), "select count(*) - count(distinct n), count(*), min(n), max(n), "+waits+" from numbers")
 	if err != nil || len(got) != 1 {
 		return fmt.Errorf("count rows: %q, %v", got, err)
 	}
 	want := fmt.Sprintf("0\t%d\t0\t%d\t0", killRecords, killRecords-1)
 	if got[0] != want && (over || !strings.HasPrefix(got[0], "0\t")) {
-		return fmt.Errorf("repetitions, rows, lowest, highest, prepared transactions: got %q, want %q", got[0], want)
+		return fmt.Errorf("repetitions, rows, lowest, highest, transactions that wait: got %q, want %q", got[0], want)
+	}
+	if ledger && over {
+		return stagesEmpty(pg)
+	}
+	return nil
+}
+
+// stagesEmpty says if rows lie in a staging table.
+func stagesEmpty(pg *testsvc.PostgresServer) error {
+	stages, err := pg.Query(context.Background(), "select format('%I', relname) from pg_class where relname like 'stage\\_%'")
+	if err != nil || len(stages) == 0 {
+		return fmt.Errorf("list staging tables: %q, %v", stages, err)
+	}
+	for _, s := range stages {
+		if n, err := pg.Query(context.Background(), "select count(*) from weirline."+s); err != nil || n[0] != "0" {
+			return fmt.Errorf("staging table %s has %q rows, %v", s, n, err)
+		}
 	}
 	return nil
 }

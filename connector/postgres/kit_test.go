@@ -68,7 +68,20 @@ func leftovers(pg *testsvc.PostgresServer, s sink.Slot) (left []string, err erro
 	return left, err
 }
 
+// unapplied are leftovers of a ledger: transactions that wait, and rows in a slot's staging table.
+func unapplied(pg *testsvc.PostgresServer, s sink.Slot) ([]string, error) {
+	left, err := pg.Query(context.Background(), fmt.Sprintf("select token from weirline.ledger where slot = '%s' and applied is null", s.Name))
+	stage := settings{}.plan(s.Name).Stage
+	there, terr := pg.Query(context.Background(), fmt.Sprintf(`select to_regclass('weirline."%s"')`, stage))
+	if err := errors.Join(err, terr); err != nil || there[0] == "" {
+		return left, err
+	}
+	n, err := pg.Query(context.Background(), fmt.Sprintf(`select count(*) from weirline."%s" having count(*) > 0`, stage))
+	return append(left, n...), err
+}
+
 func TestTxContract(t *testing.T) {
+	t.Run("ledger", ledgerContract)
 	own := testsvc.NewPostgres(t, testsvc.PostgresOptions{}) // to be killed
 	for name, keys := range map[string][]string{"append": nil, "upsert": {"id"}} {
 		t.Run(name, func(t *testing.T) {

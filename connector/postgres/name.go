@@ -25,9 +25,17 @@ const nativeVersion = 1
 
 // native is what a handle carries.
 type native struct {
-	GID string `json:"gid"`
-	XID string `json:"xid"` // of the transaction, for the server's commit log
+	GID    string  `json:"gid"`
+	XID    string  `json:"xid,omitempty"` // of a prepared transaction, for the server's commit log
+	Ledger *staged `json:"ledger,omitempty"`
 	identity
+}
+
+// staged is what a handle carries of rows that wait in a staging table.
+type staged struct {
+	Schema string `json:"schema"` // of the ledger
+	Rows   int64  `json:"rows"`
+	At     int64  `json:"at"` // when they were staged, in the server's seconds since 1970
 }
 
 func readNative(h sink.Handle) (native, error) {
@@ -36,6 +44,12 @@ func readNative(h sink.Handle) (native, error) {
 		return n, err
 	}
 	_, _, known := txn.SlotOf(n.GID)
+	if n.Ledger != nil {
+		if known && n.Ledger.Schema != "" {
+			return n, nil
+		}
+		return n, txn.Unreadable(h, "ledger %q with %q can't be one of this sink", n.Ledger.Schema, n.GID)
+	}
 	if _, err := strconv.ParseUint(n.XID, 10, 64); err != nil || !known {
 		return n, txn.Unreadable(h, "transaction %q with id %q can't be one of this sink", n.GID, n.XID)
 	}

@@ -22,7 +22,7 @@ func (o settings) preflight(ctx context.Context) error {
 	if s.replica {
 		return refused("give URL the address of the primary", "the server is a replica, which takes no writes")
 	}
-	if err := s.allows(1); err != nil {
+	if err := s.allows(o, 1); err != nil {
 		return err
 	}
 	if err := s.checkTable(ctx, o); err != nil {
@@ -38,6 +38,9 @@ func (o settings) preflight(ctx context.Context) error {
 	if _, err := s.exec(ctx, "explain "+o.insertSQL(o.nulls())); err != nil {
 		return unfit(err, "check the statement for table %s", o.table.Sanitize())
 	}
+	if o.mode == Ledger {
+		return s.checkLedger(ctx, o)
+	}
 	return nil
 }
 
@@ -45,10 +48,10 @@ func refused(fix, what string, args ...any) error {
 	return fault.New(fault.Preflight, "postgres: "+what, args...).WithFix("%s", fix)
 }
 
-// checkTable refuses what can't take part in a prepared transaction, or loses rows in a crash. A table that doesn't exist is
+// checkTable refuses what can't take part in the transaction, or loses rows in a crash. A table that doesn't exist is
 // left to describe.
 func (s *session) checkTable(ctx context.Context, o settings) error {
-	kinds, err := s.column(ctx, fmt.Sprintf("select relpersistence::text || relkind::text from pg_class where oid = to_regclass(%s)", o.literal()))
+	kinds, err := s.column(ctx, fmt.Sprintf("select relpersistence::text || relkind::text from pg_class where oid = to_regclass(%s)", literal(o.table.Sanitize())))
 	if err != nil {
 		return unfit(err, "look at table %s", o.table.Sanitize())
 	}
@@ -58,7 +61,7 @@ func (s *session) checkTable(ctx context.Context, o settings) error {
 	name := o.table.Sanitize()
 	switch kinds[0][:1] {
 	case "t":
-		return refused("use an ordinary table", "table %s is temporary and can't be in a prepared transaction", name)
+		return refused("use an ordinary table", "table %s is temporary, and other sessions don't see it", name)
 	case "u":
 		return refused(fmt.Sprintf("alter table %s set logged", name), "table %s is unlogged: a crash of the server empties it", name)
 	}
@@ -66,7 +69,7 @@ func (s *session) checkTable(ctx context.Context, o settings) error {
 	case "r", "p":
 		return nil
 	case "f":
-		return refused("connect to the server that has the table", "table %s is a foreign table and can't be in a prepared transaction", name)
+		return refused("connect to the server that has the table", "table %s is a foreign table, whose server has transactions of its own", name)
 	}
 	return refused("set Table to a table's name", "%s isn't a table", name)
 }
@@ -74,7 +77,7 @@ func (s *session) checkTable(ctx context.Context, o settings) error {
 // checkNotNull looks for columns that every row would be rejected for.
 func (s *session) checkNotNull(ctx context.Context, o settings) error {
 	needed, err := s.column(ctx, fmt.Sprintf(`select attname::text from pg_attribute where attrelid = to_regclass(%s)
- and attnum > 0 and attnotnull and not atthasdef and attidentity = '' and not attisdropped order by attnum`, o.literal()))
+ and attnum > 0 and attnotnull and not atthasdef and attidentity = '' and not attisdropped order by attnum`, literal(o.table.Sanitize())))
 	if err != nil {
 		return unfit(err, "look at table %s", o.table.Sanitize())
 	}

@@ -37,6 +37,10 @@ func TestSettings(t *testing.T) {
 		{`key "x" isn't one of Columns`, func(s *TxSink[point]) { s.Keys = []string{"x"} }},
 		{"name each key once", func(s *TxSink[point]) { s.Keys = []string{"id", "id"} }},
 		{"AcceptLoss", func(s *TxSink[point]) { s.Lost = 7 }},
+		{"postgres.XA or postgres.Ledger", func(s *TxSink[point]) { s.Mode = 2 }},
+		{"set Mode to postgres.Ledger", func(s *TxSink[point]) { s.Rejects = "t2" }},
+		{"set Mode to postgres.Ledger", func(s *TxSink[point]) { s.Schema = "w" }},
+		{`Rejects is "a.b.c"`, func(s *TxSink[point]) { s.Mode, s.Rejects = Ledger, "a.b.c" }},
 		{"URL", func(s *TxSink[point]) { s.URL = "postgres://u:secret@h:port/" }},
 	}
 	for _, c := range cases {
@@ -78,9 +82,12 @@ func TestPreflight(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			s := points(pg, fine)
-			c.change(&s)
-			fails(t, fault.Preflight, c.says, s.Preflight(t.Context()))
+			for _, mode := range []Mode{XA, Ledger} {
+				s := points(pg, fine)
+				s.Mode = mode
+				c.change(&s)
+				fails(t, fault.Preflight, c.says, s.Preflight(t.Context()))
+			}
 		})
 	}
 	for _, table := range []string{fine, "public." + fine, "arrays"} {
@@ -100,6 +107,7 @@ func TestPreparedTransactionsOff(t *testing.T) {
 	s := points(pg, table(t, pg, ""))
 	_, err := s.TxWriter(t.Context(), task())
 	fails(t, fault.Preflight, "set max_prepared_transactions", s.Preflight(t.Context()), err)
+	fails(t, fault.Preflight, "or set Mode to postgres.Ledger", s.Preflight(t.Context()), err)
 	if !sink.IsPermanent(err) {
 		t.Errorf("%v isn't permanent", err)
 	}

@@ -22,6 +22,7 @@ func (x *tx) put(ctx context.Context, lo, hi int) error {
 	for lo < hi {
 		at, err := x.send(ctx, lo, hi)
 		if err == nil {
+			x.written += int64(hi - lo)
 			return nil
 		}
 		if ruleOf(stateOf(err)).write != reject {
@@ -55,14 +56,14 @@ func (x *tx) refuse(i int, err error) {
 
 // send writes rows in one round trip. With an error it says which row the server named, -1 if none.
 func (x *tx) send(ctx context.Context, lo, hi int) (at int, err error) {
-	if len(x.o.keys) > 0 {
+	if x.o.upserts() {
 		return x.upsert(ctx, lo, hi)
 	}
 	var data io.Reader = bytes.NewReader(x.rows.buf)
 	if lo > 0 || hi < x.rows.len() {
 		data = io.MultiReader(bytes.NewReader([]byte(copyHeader)), bytes.NewReader(x.rows.span(lo, hi)))
 	}
-	if _, err = x.s.conn.PgConn().CopyFrom(ctx, data, x.o.copySQL()); err != nil {
+	if _, err = x.s.conn.PgConn().CopyFrom(ctx, data, x.copy); err != nil {
 		return lo + lineOf(err), err
 	}
 	return 0, nil

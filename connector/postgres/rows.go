@@ -20,6 +20,8 @@ type rows struct {
 	buf   []byte // the header, then the rows
 	ends  []int  // of each row, in buf
 	index []int  // of each row, in the batch
+	count bool   // a number follows each row's values
+	next  int64  // that number
 }
 
 func (r *rows) reset() {
@@ -44,7 +46,11 @@ func (r *rows) add(i int, values []any) error {
 		return fmt.Errorf("row has %d values for %d columns", len(values), len(r.cols))
 	}
 	start := len(r.buf)
-	r.buf = binary.BigEndian.AppendUint16(r.buf, uint16(len(values)))
+	n := len(values)
+	if r.count {
+		n++
+	}
+	r.buf = binary.BigEndian.AppendUint16(r.buf, uint16(n))
 	for c, v := range values {
 		buf, err := appendField(r.types, r.buf, r.cols[c].oid, v)
 		if err != nil {
@@ -52,6 +58,10 @@ func (r *rows) add(i int, values []any) error {
 			return fmt.Errorf("value of column %s: %w", r.cols[c].name, err)
 		}
 		r.buf = buf
+	}
+	if r.count {
+		r.buf = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(r.buf, 8), uint64(r.next))
+		r.next++
 	}
 	r.ends, r.index = append(r.ends, len(r.buf)), append(r.index, i)
 	return nil

@@ -43,14 +43,19 @@ func (o settings) config() (*pgx.ConnConfig, error) {
 	if _, ok := c.RuntimeParams["application_name"]; !ok {
 		c.RuntimeParams["application_name"] = "weirline"
 	}
+	if o.mode == Ledger { // a pooler may give each statement another session, which knows no prepared ones
+		c.DefaultQueryExecMode, c.StatementCacheCapacity, c.DescriptionCacheCapacity = pgx.QueryExecModeExec, 0, 0
+	}
 	return c, nil
 }
 
-// setup keeps the server from ending what it takes for idle, and says which server it is.
-const setup = `select set_config(name, '0', false) from pg_settings
+// lasting keeps the server from ending what it takes for idle. It is for sessions that are ours alone.
+const lasting = `select set_config(name, '0', false) from pg_settings
  where name in ('statement_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout');
-select set_config('lock_timeout', '%d', false);
-select (select system_identifier::text from pg_control_system()),
+select set_config('lock_timeout', '%d', false);`
+
+// who asks which server it is.
+const who = `select (select system_identifier::text from pg_control_system()),
  case when pg_is_in_recovery() then '' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end,
  (select oid::text from pg_database where datname = current_database()), current_database()::text,
  current_setting('max_prepared_transactions'), current_setting('server_version_num'), pg_is_in_recovery()::text`
@@ -66,7 +71,11 @@ func (o settings) connect(ctx context.Context) (*session, error) {
 		return nil, connectFault(err, c)
 	}
 	s := &session{conn: conn}
-	results, err := s.exec(ctx, fmt.Sprintf(setup, max(0, o.locks.Milliseconds())))
+	sql := who
+	if o.mode == XA {
+		sql = fmt.Sprintf(lasting, max(0, o.locks.Milliseconds())) + who
+	}
+	results, err := s.exec(ctx, sql)
 	if err == nil {
 		err = s.read(results[len(results)-1].Rows)
 	}

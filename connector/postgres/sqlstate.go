@@ -35,7 +35,7 @@ const (
 
 const (
 	fixGrant    = "grant the user of URL the right that the message names"
-	fixPrepared = "set max_prepared_transactions to 10 for each task, at least, in the server's configuration and restart the server"
+	fixPrepared = "set max_prepared_transactions to 10 for each task, at least, in the server's configuration and restart the server; or " + fixLedger
 	fixLock     = "key the stream by the table's unique keys, so that no two tasks write the same row, and look who else holds locks on the table"
 )
 

@@ -25,28 +25,32 @@ func quoted(names []string) string {
 	return strings.Join(out, ", ")
 }
 
-// copySQL puts rows into the table and, in the same round trip, makes the savepoint before them and releases it after them.
-func (o settings) copySQL() string {
-	return fmt.Sprintf("savepoint batch; copy %s (%s) from stdin binary; release batch", o.table.Sanitize(), quoted(o.columns))
+// copySQL puts rows into a table and, in the same round trip, makes the savepoint before them and releases it after them.
+func copySQL(table pgx.Identifier, columns []string) string {
+	return fmt.Sprintf("savepoint batch; copy %s (%s) from stdin binary; release batch", table.Sanitize(), quoted(columns))
 }
 
 // insertSQL inserts one row, or replaces it if there are keys.
 func (o settings) insertSQL(values string) string {
-	sql := fmt.Sprintf("insert into %s (%s) values (%s)", o.table.Sanitize(), quoted(o.columns), values)
-	if len(o.keys) == 0 {
-		return sql
+	return fmt.Sprintf("insert into %s (%s) values (%s)", o.table.Sanitize(), quoted(o.columns), values) + onConflict(o.columns, o.keys)
+}
+
+// onConflict ends a statement that inserts: without keys with nothing.
+func onConflict(columns, keys []string) string {
+	if len(keys) == 0 {
+		return ""
 	}
 	var sets []string
-	for _, c := range o.columns {
-		if !slices.Contains(o.keys, c) {
+	for _, c := range columns {
+		if !slices.Contains(keys, c) {
 			q := quoted([]string{c})
 			sets = append(sets, q+" = excluded."+q)
 		}
 	}
 	if len(sets) == 0 {
-		return sql + fmt.Sprintf(" on conflict (%s) do nothing", quoted(o.keys))
+		return fmt.Sprintf(" on conflict (%s) do nothing", quoted(keys))
 	}
-	return sql + fmt.Sprintf(" on conflict (%s) do update set %s", quoted(o.keys), strings.Join(sets, ", "))
+	return fmt.Sprintf(" on conflict (%s) do update set %s", quoted(keys), strings.Join(sets, ", "))
 }
 
 // parameters is "$1, $2" up to the number of columns.
@@ -109,7 +113,5 @@ func (s *session) learn(ctx context.Context, oid uint32) error {
 	return nil
 }
 
-// literal is the table's name as a string in SQL.
-func (o settings) literal() string {
-	return "'" + strings.ReplaceAll(o.table.Sanitize(), "'", "''") + "'"
-}
+// literal is a string in SQL.
+func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

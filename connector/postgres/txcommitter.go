@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -65,6 +67,10 @@ func (r *resource) Commit(ctx context.Context, h sink.Handle) (txn.Outcome, erro
 	if err != nil {
 		return o, err
 	}
+	if n.Ledger != nil {
+		_, token, _ := txn.SlotOf(n.GID)
+		return r.apply(ctx, s, r.o.with(n.Ledger.Schema), token, n.Ledger.Rows)
+	}
 	if _, err := s.exec(ctx, fmt.Sprintf("commit prepared '%s'", n.GID)); err != nil {
 		return ruleOf(stateOf(err)).commit, uncommitted(err, "commit transaction %s of epoch %d", n.GID, h.Epoch)
 	}
@@ -76,6 +82,9 @@ func (r *resource) Prove(ctx context.Context, h sink.Handle) (txn.Outcome, error
 	n, s, o, err := r.ready(ctx, h)
 	if err != nil {
 		return o, err
+	}
+	if n.Ledger != nil {
+		return s.proveStaged(ctx, n)
 	}
 	status, future := "", false
 	if n.System == s.id.System && n.OID == s.id.OID {
@@ -91,16 +100,41 @@ func (r *resource) Prove(ctx context.Context, h sink.Handle) (txn.Outcome, error
 	return judge(n, s.id, status, future)
 }
 
-// Clear ends the sessions that still use one of the slots, and rolls back what is prepared under them.
+// Clear ends the sessions that still use one of the slots, and rolls back what is prepared or staged under them, by a sink of
+// whichever mode.
 func (r *resource) Clear(ctx context.Context, slots []sink.Slot) error {
 	s, err := r.session(ctx)
 	if err != nil {
 		return err
 	}
+	if r.o.mode == Ledger {
+		err = s.keepBooks(ctx, r.o)
+	}
+	if err != nil {
+		return err
+	}
+	books, err := s.hasBooks(ctx, r.o)
+	if err != nil {
+		return err
+	}
+	if books {
+		if err := s.raise(ctx, r.o, slots); err != nil {
+			return err
+		}
+	}
 	if err := s.fence(ctx, slots); err != nil {
 		return err
 	}
-	if s.prepared < len(slots) {
+	if books {
+		if _, err := s.forget(ctx, r.o, slots, ""); err != nil {
+			return err
+		}
+	}
+	return r.clearPrepared(ctx, s, slots)
+}
+
+func (r *resource) clearPrepared(ctx context.Context, s *session, slots []sink.Slot) error {
+	if r.o.mode == XA && s.prepared < len(slots) {
 		r.t.Log.Warn("max_prepared_transactions is lower than the number of transactions that may wait for their commit; "+
 			"checkpoints will fail when it is reached", "max_prepared_transactions", s.prepared, "slots", len(slots))
 	}
@@ -123,17 +157,27 @@ func (r *resource) Clear(ctx context.Context, slots []sink.Slot) error {
 	return nil
 }
 
-// List returns what is prepared in the database under a prefix.
+// List returns what is prepared in the database under a prefix, or staged.
 func (r *resource) List(ctx context.Context, prefix string) ([]txn.Pending, error) {
 	s, err := r.session(ctx)
 	if err != nil {
 		return nil, err
 	}
 	found, err := s.pending(ctx)
+	books, berr := s.hasBooks(ctx, r.o)
+	if err := errors.Join(err, berr); err != nil {
+		return nil, err
+	}
+	if books {
+		var staged []txn.Pending
+		staged, err = s.staged(ctx, r.o)
+		found = append(found, staged...)
+		slices.SortStableFunc(found, func(a, b txn.Pending) int { return cmp.Compare(b.Age, a.Age) })
+	}
 	return slices.DeleteFunc(found, func(p txn.Pending) bool { return !txn.Under(p.Slot, prefix) }), err
 }
 
-// Finish commits a prepared transaction or rolls it back.
+// Finish commits a prepared transaction or rolls it back; of a staged one it moves the rows, or removes them.
 func (r *resource) Finish(ctx context.Context, p txn.Pending, commit bool) error {
 	s, err := r.session(ctx)
 	if err != nil {
@@ -141,6 +185,15 @@ func (r *resource) Finish(ctx context.Context, p txn.Pending, commit bool) error
 	}
 	if _, _, known := txn.SlotOf(p.Name); !known {
 		return fault.New(fault.CommitFailed, "postgres: transaction %q isn't one of this sink", p.Name)
+	}
+	books, err := s.hasBooks(ctx, r.o)
+	if err != nil {
+		return err
+	}
+	if books {
+		if done, err := r.finishStaged(ctx, s, p, commit); done || err != nil {
+			return err
+		}
 	}
 	verb := "rollback"
 	if commit {
@@ -159,6 +212,11 @@ func (s *session) pending(ctx context.Context) ([]txn.Pending, error) {
 	if err != nil {
 		return nil, uncommitted(err, "list prepared transactions")
 	}
+	return waiting(found)
+}
+
+// waiting reads lines of seconds and name.
+func waiting(found []string) ([]txn.Pending, error) {
 	var out []txn.Pending
 	for _, line := range found {
 		age, gid, _ := strings.Cut(line, " ")
@@ -205,13 +263,21 @@ const (
 	invalidParameter = "22023"
 )
 
+// elsewhere is the error for a transaction of another database.
+func (n native) elsewhere(now identity) error {
+	if n.System == now.System && n.OID == now.OID {
+		return nil
+	}
+	return fault.New(fault.UnknownCommit, "transaction %s was prepared in database %s of another server (system %s, database %s; this is %s, %s)",
+		n.GID, n.Database, n.System, n.OID, now.System, now.OID).WithFix("give URL the address of the database it was prepared in, or accept the loss by Lost")
+}
+
 // judge says what a transaction's fate is, given that it isn't prepared any more, by what the commit log says of its id.
 // Statuses are those of pg_xact_status; future: the id wasn't given out yet.
 func judge(n native, now identity, status string, future bool) (txn.Outcome, error) {
 	switch {
-	case n.System != now.System || n.OID != now.OID:
-		return txn.Unknown, fault.New(fault.UnknownCommit, "transaction %s was prepared in database %s of another server (system %s, database %s; this is %s, %s)",
-			n.GID, n.Database, n.System, n.OID, now.System, now.OID).WithFix("give URL the address of the database it was prepared in, or accept the loss by Lost")
+	case n.elsewhere(now) != nil:
+		return txn.Unknown, n.elsewhere(now)
 	case future, status == "aborted":
 		return txn.Lost, fmt.Errorf("%s (id %s) is neither prepared nor committed", n.GID, n.XID)
 	case status == "in progress":

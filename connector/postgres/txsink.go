@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -19,7 +20,7 @@ const (
 	defaultLockTimeout = 30 * time.Second
 )
 
-// TxSink writes records into a table, each exactly once, by prepared transactions. Table, Columns and Row are needed. It
+// TxSink writes records into a table, each exactly once, by prepared transactions or by a ledger. Table, Columns and Row are needed. It
 // implements [sink.TwoPhase] and [sink.Preflight].
 type TxSink[T any] struct {
 	// URL says where the server is, whose database and as which user, as postgres://user:password@host:port/database or
@@ -42,6 +43,16 @@ type TxSink[T any] struct {
 	// are appended.
 	Keys []string
 
+	// Mode says how rows wait for the end of their epoch. Unset: [XA], by prepared transactions.
+	Mode Mode
+
+	// Schema is where [Ledger] keeps its own tables, made if it isn't there. All jobs of a database may share it. Unset: weirline.
+	Schema string
+
+	// Rejects is a table, named as Table is, for rows of a [Ledger] that Table refuses only when they are moved, at the
+	// commit, such as one with a unique key that is taken. It is made if it isn't there. Unset: such a row stops the job.
+	Rejects string
+
 	// Lost says what to do about a transaction that was prepared and can't be committed any more. Unset: [txn.FailOnLoss].
 	Lost txn.Loss
 
@@ -62,12 +73,21 @@ type settings struct {
 	columns []string
 	keys    []string
 	locks   time.Duration
+	mode    Mode
+	schema  string         // of the ledger
+	rejects pgx.Identifier // no parts: the job stops
 }
+
+// upserts says whether rows go in by a statement each.
+func (o settings) upserts() bool { return len(o.keys) > 0 && o.mode == XA }
 
 func (s TxSink[T]) settings() settings {
 	o := settings{
 		url: s.URL, table: strings.Split(s.Table, "."), columns: slices.Clone(s.Columns), keys: slices.Clone(s.Keys),
-		locks: s.LockTimeout,
+		locks: s.LockTimeout, mode: s.Mode, schema: cmp.Or(s.Schema, defaultSchema),
+	}
+	if s.Rejects != "" {
+		o.rejects = strings.Split(s.Rejects, ".")
 	}
 	if o.locks == 0 {
 		o.locks = defaultLockTimeout
@@ -84,7 +104,7 @@ func (s TxSink[T]) Validate() error {
 	if s.Row == nil {
 		bad("set Row to the function that gives a record's values", "Row is missing")
 	}
-	if parts := strings.Split(s.Table, "."); len(parts) > 2 || slices.Contains(parts, "") {
+	if !tableName(s.Table) {
 		bad("set Table to a table's name, or to schema.name", "Table is %q", s.Table)
 	}
 	if len(s.Columns) == 0 || hasTwice(s.Columns) {
@@ -98,11 +118,22 @@ func (s TxSink[T]) Validate() error {
 	if hasTwice(s.Keys) {
 		bad("name each key once", "Keys is %q", s.Keys)
 	}
-	errs = append(errs, s.Lost.Check())
+	if s.Rejects != "" && !tableName(s.Rejects) {
+		bad("set Rejects to a table's name, or to schema.name", "Rejects is %q", s.Rejects)
+	}
+	if s.Mode != Ledger && (s.Schema != "" || s.Rejects != "") {
+		bad("set Mode to postgres.Ledger, or leave them unset", "Schema or Rejects is set, which are for a ledger")
+	}
+	errs = append(errs, s.Mode.check(), s.Lost.Check())
 	if _, err := s.settings().config(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+func tableName(name string) bool {
+	parts := strings.Split(name, ".")
+	return len(parts) <= 2 && !slices.Contains(parts, "")
 }
 
 func hasTwice(names []string) bool {
@@ -129,7 +160,8 @@ func (s TxSink[T]) Committer(_ context.Context, t sink.Task) (sink.Committer, er
 	return txn.NewCommitter(&resource{o: s.settings(), t: t}, t, s.Lost), nil
 }
 
-// Preflight connects and looks whether the server takes prepared transactions and the table the rows. It takes 15 s at most.
+// Preflight connects and looks whether the server takes prepared transactions and the table the rows. For a [Ledger]
+// it makes the ledger's own tables. It takes 15 s at most.
 func (s TxSink[T]) Preflight(ctx context.Context) error {
 	if err := s.Validate(); err != nil {
 		return err

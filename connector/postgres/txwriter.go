@@ -49,11 +49,15 @@ type tx struct {
 	o     settings
 	t     sink.Task
 	s     *session        // nil after Close
-	held  map[string]bool // slots whose locks the session has
+	held  map[string]bool // slots whose locks the session has; with Ledger, whose staging tables it has seen
 	slot  sink.Slot       // of the open transaction; no name between Prepare and Begin
 	token string
+	copy  string // the statement that takes rows
 	rows  rows
 	bad   map[int]error // of the batch in hand, by index
+
+	written int64 // rows in the open transaction
+	stager        // for Ledger
 }
 
 // openTx connects, learns the table's types and prepares the statement, so that Write need only send.
@@ -71,7 +75,7 @@ func openTx(ctx context.Context, o settings, t sink.Task) (*tx, error) {
 }
 
 func (x *tx) open(ctx context.Context) error {
-	if err := x.s.allows(x.t.Parallelism); err != nil {
+	if err := x.s.allows(x.o, x.t.Parallelism); err != nil {
 		return err
 	}
 	cols, err := x.s.describe(ctx, x.o)
@@ -79,7 +83,11 @@ func (x *tx) open(ctx context.Context) error {
 		return err
 	}
 	x.rows = rows{types: x.s.conn.TypeMap(), cols: cols}
-	if len(x.o.keys) == 0 {
+	if x.o.mode == Ledger {
+		return x.enlist(ctx)
+	}
+	x.copy = copySQL(x.o.table, x.o.columns)
+	if !x.o.upserts() {
 		return nil
 	}
 	if _, err := x.s.conn.PgConn().Prepare(ctx, upsert, x.o.insertSQL(x.o.parameters()), nil); err != nil {
@@ -89,8 +97,8 @@ func (x *tx) open(ctx context.Context) error {
 }
 
 // allows says whether the server lets so many tasks have a prepared transaction at once.
-func (s *session) allows(tasks int) error {
-	if s.prepared >= max(1, tasks) {
+func (s *session) allows(o settings, tasks int) error {
+	if o.mode == Ledger || s.prepared >= max(1, tasks) {
 		return nil
 	}
 	if s.prepared == 0 {
@@ -112,6 +120,9 @@ func (x *tx) Begin(ctx context.Context, s sink.Slot) error {
 	if err := txn.CheckSlot(s, maxSlot); err != nil {
 		return err
 	}
+	if x.o.mode == Ledger {
+		return x.beginStaged(ctx, s)
+	}
 	sql := "begin isolation level read committed read write; set constraints all immediate"
 	if !x.held[s.Name] {
 		sql += fmt.Sprintf("; select pg_try_advisory_lock(%d)::text", lockKey(s.Name))
@@ -126,9 +137,11 @@ func (x *tx) Begin(ctx context.Context, s sink.Slot) error {
 			WithFix("stop the other copy of the job, or give one of the two another name or prefix"), err)
 	}
 	x.held[s.Name] = true
-	x.slot, x.token = s, txn.NewToken()
+	x.opened(s)
 	return nil
 }
+
+func (x *tx) opened(s sink.Slot) { x.slot, x.token, x.written, x.rows.next = s, txn.NewToken(), 0, 0 }
 
 // Prepare ends the transaction so that it survives, invisible, and anybody with its name can finish it.
 func (x *tx) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
@@ -136,18 +149,16 @@ func (x *tx) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
 		return sink.Handle{}, errNotBegun
 	}
 	n := native{GID: txn.NameOf(x.slot.Name, x.token), identity: x.s.id}
+	end := x.prepareXA
+	if x.o.mode == Ledger {
+		end = x.prepareStaged
+	}
 	if x.s.conn.PgConn().TxStatus() == 'I' { // PREPARE would make an empty transaction
 		return sink.Handle{}, fault.New(fault.SinkFailed, "postgres: transaction %s ended before it was prepared", n.GID)
 	}
-	results, err := x.s.exec(ctx, fmt.Sprintf("select pg_current_xact_id()::text; prepare transaction '%s'", n.GID))
-	if err != nil {
-		return sink.Handle{}, failed(err, "prepare transaction %s", n.GID)
+	if err := end(ctx, &n, epoch); err != nil {
+		return sink.Handle{}, err
 	}
-	// A transaction in which a statement has failed would be rolled back here without an error.
-	if len(results) != 2 || len(results[0].Rows) != 1 || results[1].CommandTag.String() != "PREPARE TRANSACTION" {
-		return sink.Handle{}, fault.New(fault.SinkFailed, "postgres: transaction %s was rolled back instead of prepared", n.GID)
-	}
-	n.XID = string(results[0].Rows[0][0])
 	data, err := txn.Encode(nativeVersion, n)
 	if err != nil {
 		return sink.Handle{}, err
@@ -155,6 +166,19 @@ func (x *tx) Prepare(ctx context.Context, epoch uint64) (sink.Handle, error) {
 	h := sink.Handle{Operator: x.t.Operator, Slot: x.slot, Token: x.token, Epoch: epoch, Native: data}
 	x.slot = sink.Slot{}
 	return h, nil
+}
+
+func (x *tx) prepareXA(ctx context.Context, n *native, _ uint64) error {
+	results, err := x.s.exec(ctx, fmt.Sprintf("select pg_current_xact_id()::text; prepare transaction '%s'", n.GID))
+	if err != nil {
+		return failed(err, "prepare transaction %s", n.GID)
+	}
+	// A transaction in which a statement has failed would be rolled back here without an error.
+	if len(results) != 2 || len(results[0].Rows) != 1 || results[1].CommandTag.String() != "PREPARE TRANSACTION" {
+		return fault.New(fault.SinkFailed, "postgres: transaction %s was rolled back instead of prepared", n.GID)
+	}
+	n.XID = string(results[0].Rows[0][0])
+	return nil
 }
 
 // Close rolls an open transaction back and ends the session. What is prepared no longer belongs to it.
