@@ -128,15 +128,12 @@ func (s *session) stageTable(ctx context.Context, o settings, stage string) erro
 	if err != nil {
 		return unfit(err, "look at staging table %s", stage)
 	}
-	var changes []string
+	changes := []string{"replica identity full"} // else rows can't be deleted while all tables are published
 	for _, c := range others {
 		changes = append(changes, "drop column "+c+" cascade")
 	}
 	if len(o.keys) > 0 {
 		changes = append(changes, "add column "+rowColumn+" int8")
-	}
-	if len(changes) == 0 {
-		return nil
 	}
 	if _, err := s.exec(ctx, fmt.Sprintf("alter table %s %s", stage, strings.Join(changes, ", "))); err != nil {
 		return unfit(err, "make staging table %s", stage)

@@ -88,7 +88,10 @@ func TestSlotsOfOtherCopiesAreRefused(t *testing.T) {
 
 // A reader of the staging table, as a backup is, holds nothing up.
 func TestBackupsReadStagingTables(t *testing.T) {
-	pg := testsvc.Postgres(t)
+	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{Args: []string{"-c", "wal_level=logical"}})
+	if err := pg.Exec(t.Context(), "create publication everything for all tables"); err != nil {
+		t.Fatal(err)
+	}
 	s := inLedger(pg, table(t, pg, ""))
 	w, c := open(t, s)
 	h := prepare(t, w, slot(t, 1), 1, numbered(3)...)
@@ -111,6 +114,85 @@ func TestBackupsReadStagingTables(t *testing.T) {
 	wantRows(t, pg, s.Table, numbered(3)...)
 	if left, err := unapplied(pg, h.Slot); err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
+// Two who commit the same transactions at once, as a tool beside a job might, move them once.
+func TestCommitsMeet(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	s := inLedger(pg, table(t, pg, "id int8, name text"))
+	w, _ := open(t, s)
+	var hs []sink.Handle
+	var want []point
+	for i := range 20 {
+		want = append(want, point{i, "a"})
+		hs = append(hs, prepare(t, w, slot(t, i), 1, want[i]))
+	}
+	done := make(chan error)
+	for range 3 {
+		c := finisher(t, s, task())
+		go func() { done <- c.Commit(t.Context(), hs) }()
+	}
+	if err := errors.Join(<-done, <-done, <-done); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, pg, s.Table, want...)
+}
+
+// A connection that is lost on the way leaves rows of which the writer can't know whether they are staged; recovery clears them
+// either way.
+func TestConnectionLostWhileStaging(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	s := inLedger(pg, table(t, pg, ""))
+	for i, finished := range []bool{false, true} {
+		w, c := open(t, s)
+		x := w.(*txWriter[point])
+		if err := errors.Join(w.Begin(t.Context(), slot(t, i)), w.Write(t.Context(), []point{{i, "a"}})); err != nil {
+			t.Fatal(err)
+		}
+		if finished { // the server got as far as this and its answer is lost
+			if err := x.prepareStaged(t.Context(), &native{}, 1); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := x.s.exec(t.Context(), "begin"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := pg.Exec(t.Context(), fmt.Sprintf("select pg_terminate_backend(%d)", x.s.conn.PgConn().PID())); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Prepare(t.Context(), 1); err == nil || sink.IsPermanent(err) || fault.CodeOf(err) != fault.SinkFailed.ID {
+			t.Errorf("Prepare without a connection: %v, want %s and another attempt", err, fault.SinkFailed.ID)
+		}
+		if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, i)}); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := unapplied(pg, slot(t, i)); err != nil || len(left) > 0 {
+			t.Errorf("left: %q, %v", left, err)
+		}
+	}
+	wantRows(t, pg, s.Table)
+}
+
+// A statement that fails in the transaction turns its COMMIT into a rollback, without an error.
+func TestFailedTransactionIsNotStaged(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	w, _ := open(t, inLedger(pg, table(t, pg, "")))
+	x := w.(*txWriter[point])
+	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.s.exec(t.Context(), "select 1/0"); stateOf(err) != "22012" {
+		t.Fatal(err)
+	}
+	if h, err := w.Prepare(t.Context(), 1); err == nil {
+		t.Errorf("a failed transaction was staged: %+v", h)
+	}
+	if _, err := x.s.exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := w.Prepare(t.Context(), 1); err == nil {
+		t.Errorf("no transaction at all was staged: %+v", h)
 	}
 }
 

@@ -21,6 +21,8 @@ var planted = []mutant{
 		`case status == "committed" && n.Timeline == now.Timeline:`, `case status == "committed":`),
 	one("a transaction without a token is taken for committed", "connector/mysql/evidence.go",
 		`return txn.Lost, fmt.Errorf("%s is neither prepared nor committed: its token isn't in %s", n.Name, n.Tokens)`, "return txn.Done, nil"),
+	one("a token that isn't in the ledger is taken for applied", "connector/postgres/apply.go",
+		"if len(done) > 0 {", "if len(done) >= 0 {"),
 	one("a file that is nowhere is taken for committed", "connector/files/txcommitter.go",
 		"return sink.Permanent(c.lost(h, n))", "_ = c.lost\nreturn nil"),
 
@@ -31,6 +33,10 @@ var planted = []mutant{
 	one("a writer's Close rolls back what waits on its connections", "connector/mysql/txwriter.go",
 		"\tx.closed = true\n", "x.closed = true\nfor _, p := range unpark(func(_ string, p parking) bool { return p.owner == ownerOf(x.o, x.t) }) {\n"+
 			"_ = p.finish(context.Background(), \"rollback\")\n}\n"),
+	one("a writer's Close gives up what it has staged", "connector/postgres/txwriter.go",
+		"\t\tx.s.close()\n\t\tx.s, x.slot",
+		"for name := range x.held {\n_, _ = x.s.exec(context.Background(), \"delete from weirline.ledger where applied is null and slot = '\"+name+\"'\")\n}\n"+
+			"\t\tx.s.close()\n\t\tx.s, x.slot"),
 	one("a writer's Close removes the file it has prepared", "connector/files/txwriter.go",
 		"\tif w.f == nil {\n\t\treturn nil\n\t}\n\tname",
 		"if w.f == nil {\n_ = os.Remove(filepath.Join(w.sink.Dir, hiddenName(w.slot.Name, w.token, preparedSuffix)))\nreturn nil\n}\nname"),
