@@ -33,6 +33,21 @@ func ExampleTxSink() {
 	}
 }
 
+// Without prepared transactions, or behind a pooler, rows are staged in tables and moved when their epoch is complete.
+func ExampleTxSink_ledger() {
+	out := postgres.TxSink[order]{
+		URL:     "postgres://shop@pooler.example:6432/shop",
+		Table:   "orders",
+		Columns: []string{"id", "customer", "total"},
+		Row:     func(o order) ([]any, error) { return []any{o.ID, o.Customer, o.Total}, nil },
+		Mode:    postgres.Ledger,
+		Rejects: "orders_refused", // where a row goes that orders refuses at the commit
+	}
+	if err := out.Validate(); err != nil {
+		log.Fatal(err)
+	}
+}
+
 // With Keys a row takes the place of the one with the same keys. The stream is keyed by them, so that one task writes all
 // of a key's rows.
 func ExampleTxSink_keys() {

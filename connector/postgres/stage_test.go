@@ -139,6 +139,34 @@ func TestCommitsMeet(t *testing.T) {
 	wantRows(t, pg, s.Table, want...)
 }
 
+// A database without the ledger, or without the token, is no evidence of a loss if it is another one.
+func TestLedgerOfAnotherDatabase(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	s := inLedger(pg, table(t, pg, ""))
+	w, c := open(t, s)
+	h := prepare(t, w, slot(t, 1), 1, point{1, "a"})
+	other := fmt.Sprint("other", tables.Add(1))
+	if err := pg.Exec(t.Context(), "create database "+other); err != nil {
+		t.Fatal(err)
+	}
+	away := s
+	away.URL = pg.For(other)
+	for range 2 { // without a ledger, then with one
+		err := finisher(t, away, task()).Commit(t.Context(), []sink.Handle{h})
+		fails(t, fault.UnknownCommit, "of another server", err)
+		if !sink.IsPermanent(err) {
+			t.Errorf("%v isn't permanent", err)
+		}
+		if err := finisher(t, away, task()).Recover(t.Context(), nil, []sink.Slot{h.Slot}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Commit(t.Context(), []sink.Handle{h}); err != nil {
+		t.Error(err)
+	}
+	wantRows(t, pg, s.Table, point{1, "a"})
+}
+
 // A connection that is lost on the way leaves rows of which the writer can't know whether they are staged; recovery clears them
 // either way.
 func TestConnectionLostWhileStaging(t *testing.T) {
