@@ -44,21 +44,24 @@ func TestMain(m *testing.M) {
 	os.Exit(testsvc.Main(m))
 }
 
-// modes are those of the sink, as arguments of the job, with the server's max_prepared_transactions.
-var modes = map[string]struct {
-	arg      string
-	prepared int
-}{"xa": {"", 0}, "ledger": {"yes", -1}}
-
-// eachMode runs a test with a server of its own. There is no unique index: it would hide what comes twice.
-func eachMode(t *testing.T, test func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string)) {
-	for name, m := range modes {
-		t.Run(name, func(t *testing.T) {
-			pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{Prepared: m.prepared})
+// inModes runs a test in some modes of the sink, with a server of its own: by a ledger where the server has no prepared
+// transactions, and that behind a pooler. There is no unique index: it would hide what comes twice.
+func inModes(t *testing.T, modes []string, test func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string)) {
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			o, args := testsvc.PostgresOptions{}, map[string]string{"dir": t.TempDir()}
+			if mode != "xa" {
+				o.Prepared, args["ledger"] = -1, "yes"
+			}
+			pg := testsvc.NewPostgres(t, o)
 			if err := pg.Exec(t.Context(), "create table numbers (n int8 not null)"); err != nil {
 				t.Fatal(err)
 			}
-			test(t, pg, map[string]string{"url": pg.URL, "dir": t.TempDir(), "ledger": m.arg})
+			args["url"] = pg.URL
+			if mode == "pooled ledger" {
+				args["url"] = testsvc.NewPgBouncer(t, pg, 8)
+			}
+			test(t, pg, args)
 		})
 	}
 }
@@ -66,14 +69,14 @@ func eachMode(t *testing.T, test func(t *testing.T, pg *testsvc.PostgresServer, 
 // TestKilledAtEachStep counts after each death: no number is in the table twice, and at the end each is there, and nothing is
 // left prepared or staged.
 func TestKilledAtEachStep(t *testing.T) {
-	eachMode(t, func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string) {
+	inModes(t, []string{"xa", "ledger", "pooled ledger"}, func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string) {
 		txntest.Kills{Args: args, Check: func(over bool) error { return tally(pg, args["ledger"] != "", over) }}.Run(t)
 	})
 }
 
 // TestServerDiesWhileTheJobRuns kills the server under a running job, which restarts its tasks until the server is back.
 func TestServerDiesWhileTheJobRuns(t *testing.T) {
-	eachMode(t, func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string) {
+	inModes(t, []string{"xa", "ledger"}, func(t *testing.T, pg *testsvc.PostgresServer, args map[string]string) {
 		done := make(chan error, 1)
 		go func() { done <- numbers(&txntest.Child{Args: args, Parallelism: 3}) }()
 		for rows := range 3 {

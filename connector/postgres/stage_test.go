@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 // Of the rows with one key the last one stays, also within an epoch; NULL is no key.
@@ -93,6 +95,7 @@ func TestBackupsReadStagingTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := inLedger(pg, table(t, pg, ""))
+	s.LockTimeout = -1
 	w, c := open(t, s)
 	h := prepare(t, w, slot(t, 1), 1, numbered(3)...)
 	backup, err := pgx.Connect(t.Context(), pg.URL)
@@ -104,11 +107,13 @@ func TestBackupsReadStagingTables(t *testing.T) {
 	if _, err := backup.PgConn().Exec(t.Context(), "begin; lock table "+stage+" in access share mode").ReadAll(); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Commit(t.Context(), []sink.Handle{h}); err != nil {
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := c.Commit(soon, []sink.Handle{h}); err != nil {
 		t.Fatal(err)
 	}
 	h = prepare(t, w, h.Slot, 2, point{4, "d"})
-	if err := c.Recover(t.Context(), nil, []sink.Slot{h.Slot}); err != nil {
+	if err := c.Recover(soon, nil, []sink.Slot{h.Slot}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, pg, s.Table, numbered(3)...)
@@ -278,6 +283,39 @@ func TestModeChanges(t *testing.T) {
 	wantRows(t, pg, table, want...)
 }
 
+// What is prepared and what is staged is listed together, and finished by hand alike; once only.
+func TestBothModesAreListed(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	table := table(t, pg, "")
+	modes := []TxSink[point]{inLedger(pg, table), points(pg, table), inLedger(pg, table)}
+	var names []string
+	for i, s := range modes {
+		w, _ := open(t, s)
+		h := prepare(t, w, slot(t, i), 1, point{i, "a"})
+		names = append(names, txn.NameOf(h.Slot.Name, h.Token))
+	}
+	l, ok := sink.As[txn.Lister](finisher(t, modes[1], task()))
+	if !ok {
+		t.Fatal("the committer isn't a txn.Lister")
+	}
+	found, err := l.List(t.Context(), strings.TrimSuffix(slot(t, 0).Name, "-out-0"))
+	if err != nil || len(found) != 3 {
+		t.Fatalf("listed %+v, %v", found, err)
+	}
+	for i, p := range found {
+		if p.Name != names[i] || i > 0 && p.Age > found[i-1].Age {
+			t.Errorf("listed %+v, want %q, the oldest first", found, names)
+		}
+		if err := l.Finish(t.Context(), p, i < 2); err != nil {
+			t.Error(err)
+		}
+		for _, commit := range []bool{true, false} {
+			fails(t, fault.CommitFailed, "does not exist", l.Finish(t.Context(), p, commit))
+		}
+	}
+	wantRows(t, pg, table, point{0, "a"}, point{1, "a"})
+}
+
 // A session may be another client's next: what the ledger sets lasts as long as its transaction. A commit waits for the disk.
 func TestSettingsLastATransaction(t *testing.T) {
 	pg := testsvc.Postgres(t)
@@ -333,6 +371,22 @@ func TestLedgerForgets(t *testing.T) {
 	}
 	fails(t, fault.LostCommit, "neither staged nor applied", c.Commit(t.Context(), hs[:1]))
 	wantRows(t, pg, s.Table, point{0, "a"}, point{1, "a"}, point{2, "a"})
+}
+
+// Who tidies up the ledger by hand may leave staged rows, which then belong to no transaction.
+func TestLedgerWasTidiedUp(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	s := inLedger(pg, table(t, pg, ""))
+	w, _ := open(t, s)
+	h := prepare(t, w, slot(t, 1), 1, numbered(3)...)
+	if err := pg.Exec(t.Context(), fmt.Sprintf("delete from weirline.ledger where token = '%s'", h.Token)); err != nil {
+		t.Fatal(err)
+	}
+	w, c := open(t, s)
+	if err := c.Commit(t.Context(), []sink.Handle{prepare(t, w, h.Slot, 2, point{9, "i"})}); err != nil {
+		t.Fatal(err)
+	}
+	wantRows(t, pg, s.Table, point{9, "i"})
 }
 
 // Rows that somebody has taken out of a staging table, or put there, stop the job.
