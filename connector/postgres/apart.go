@@ -32,9 +32,12 @@ func (s *session) keepRejects(ctx context.Context, o settings) error {
 		_, err = s.exec(ctx, "explain insert into "+name+" (token, slot, target, row, state, message) values ('', '', '', '{}', '', ''); "+
 			"explain select count(*) from "+name+" where token = ''")
 	}
-	if err != nil {
+	if err != nil && ruleOf(stateOf(err)).write == never {
 		return faultOf(fault.Preflight, rule{fix: "grant the user of URL select and insert on it, and create it if it isn't there: " + o.createRejects()},
-			ruleOf(stateOf(err)).write == never, err, "look at table "+name+" for rejects")
+			true, err, "look at table "+name+" for rejects")
+	}
+	if err != nil {
+		return s.unfit(err, "look at table %s for rejects", name)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func TestServerDiesWhileTheJobRuns(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- numbers(&txntest.Child{Args: args, Parallelism: 3}) }()
 		for rows := range 3 {
-			waitForRows(t, pg, 1+rows*killRecords/5)
+			waitForRows(t, pg, 1+rows*killRecords/5, done)
 			pg.Kill()
 			if err := pg.Restart(t.Context()); err != nil {
 				t.Fatal(err)
@@ -95,7 +95,8 @@ func TestServerDiesWhileTheJobRuns(t *testing.T) {
 	})
 }
 
-func waitForRows(t *testing.T, pg *testsvc.PostgresServer, n int) {
+// waitForRows returns when there are n rows. It fails if the job ends before.
+func waitForRows(t *testing.T, pg *testsvc.PostgresServer, n int, job chan error) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
 		got, err := pg.Query(t.Context(), fmt.Sprintf("select count(*) >= %d from numbers", n))
@@ -104,6 +105,11 @@ func waitForRows(t *testing.T, pg *testsvc.PostgresServer, n int) {
 		}
 		if got[0] == "t" {
 			return
+		}
+		select {
+		case err := <-job:
+			t.Fatalf("the job ended before it wrote %d rows: %v", n, err)
+		default:
 		}
 	}
 }

@@ -58,11 +58,11 @@ func (s *session) keepBooks(ctx context.Context, o settings) error {
 	if err == nil {
 		return nil
 	}
-	r := ruleOf(stateOf(err))
 	if stateOf(err) == noRight {
-		r.fix = fmt.Sprintf("let an administrator make it: create schema %s authorization <the user of URL>", schema)
+		return faultOf(fault.Preflight, rule{fix: fmt.Sprintf("let an administrator make it: create schema %s authorization <the user of URL>", schema)},
+			true, err, "make the ledger's tables in schema "+o.schema)
 	}
-	return faultOf(fault.Preflight, r, r.write == never, err, "make the ledger's tables in schema "+o.schema)
+	return s.unfit(err, "make the ledger's tables in schema %s", o.schema)
 }
 
 // plan is how staged rows get into their table.

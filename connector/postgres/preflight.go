@@ -36,7 +36,7 @@ func (o settings) preflight(ctx context.Context) error {
 	}
 	// Rights, generated columns and the keys' index are checked by the server itself when it plans the statement.
 	if _, err := s.exec(ctx, "explain "+o.insertSQL(o.nulls())); err != nil {
-		return unfit(err, "check the statement for table %s", o.table.Sanitize())
+		return s.unfit(err, "check the statement for table %s", o.table.Sanitize())
 	}
 	if o.mode == Ledger {
 		return s.checkLedger(ctx, o)
@@ -53,7 +53,7 @@ func refused(fix, what string, args ...any) error {
 func (s *session) checkTable(ctx context.Context, o settings) error {
 	kinds, err := s.column(ctx, fmt.Sprintf("select relpersistence::text || relkind::text from pg_class where oid = to_regclass(%s)", literal(o.table.Sanitize())))
 	if err != nil {
-		return unfit(err, "look at table %s", o.table.Sanitize())
+		return s.unfit(err, "look at table %s", o.table.Sanitize())
 	}
 	if len(kinds) == 0 {
 		return nil
@@ -79,7 +79,7 @@ func (s *session) checkNotNull(ctx context.Context, o settings) error {
 	needed, err := s.column(ctx, fmt.Sprintf(`select attname::text from pg_attribute where attrelid = to_regclass(%s)
  and attnum > 0 and attnotnull and not atthasdef and attidentity = '' and not attisdropped order by attnum`, literal(o.table.Sanitize())))
 	if err != nil {
-		return unfit(err, "look at table %s", o.table.Sanitize())
+		return s.unfit(err, "look at table %s", o.table.Sanitize())
 	}
 	have := map[string]bool{}
 	for _, c := range o.columns {

@@ -112,9 +112,12 @@ func failed(err error, what string, args ...any) error {
 	return faultOf(fault.SinkFailed, r, r.write == never, err, fmt.Sprintf(what, args...))
 }
 
-// unfit makes an error of what a check met.
-func unfit(err error, what string, args ...any) error {
+// unfit makes an error of what a check met. A connection that breaks meanwhile says nothing of the settings.
+func (s *session) unfit(err error, what string, args ...any) error {
 	r := ruleOf(stateOf(err))
+	if s.conn.IsClosed() || stateOf(err) != "" && r.write == retry {
+		return failed(err, what, args...)
+	}
 	return faultOf(fault.Preflight, r, r.write == never, err, fmt.Sprintf(what, args...))
 }
 

@@ -33,7 +33,7 @@ func (x *tx) enlist(ctx context.Context) error {
 	}
 	answer, err := x.s.column(ctx, fmt.Sprintf(shapeOf, literal(x.o.table.Sanitize()), literal(x.o.plan("").String()), literal(x.o.book("turns"))))
 	if err != nil {
-		return unfit(err, "look at table %s and sequence %s", x.o.table.Sanitize(), x.o.book("turns"))
+		return x.s.unfit(err, "look at table %s and sequence %s", x.o.table.Sanitize(), x.o.book("turns"))
 	}
 	x.turn, x.shape, _ = strings.Cut(strings.Join(answer, ""), " ")
 	x.rows.count = len(x.o.keys) > 0
@@ -116,7 +116,7 @@ func (s *session) stageTable(ctx context.Context, o settings, stage string) erro
 	create := fmt.Sprintf("drop table if exists %[1]s; create table %[1]s (like %[2]s including constraints) with (autovacuum_enabled = false)",
 		stage, o.table.Sanitize())
 	if _, err := s.exec(ctx, create); err != nil {
-		return unfit(err, "make a staging table for table %s", o.table.Sanitize())
+		return s.unfit(err, "make a staging table for table %s", o.table.Sanitize())
 	}
 	// What isn't written is dropped, and the checks that need it too.
 	names := make([]string, len(o.columns))
@@ -126,7 +126,7 @@ func (s *session) stageTable(ctx context.Context, o settings, stage string) erro
 	others, err := s.column(ctx, fmt.Sprintf("select quote_ident(attname) from pg_attribute where attrelid = %s::regclass and attnum > 0 "+
 		"and not attisdropped and attname not in (%s)", literal(stage), strings.Join(names, ", ")))
 	if err != nil {
-		return unfit(err, "look at staging table %s", stage)
+		return s.unfit(err, "look at staging table %s", stage)
 	}
 	changes := []string{"replica identity full"} // else rows can't be deleted while all tables are published
 	for _, c := range others {
@@ -136,7 +136,7 @@ func (s *session) stageTable(ctx context.Context, o settings, stage string) erro
 		changes = append(changes, "add column "+rowColumn+" int8")
 	}
 	if _, err := s.exec(ctx, fmt.Sprintf("alter table %s %s", stage, strings.Join(changes, ", "))); err != nil {
-		return unfit(err, "make staging table %s", stage)
+		return s.unfit(err, "make staging table %s", stage)
 	}
 	return nil
 }
@@ -166,14 +166,14 @@ func (s *session) checkLedger(ctx context.Context, o settings) error {
 		return err
 	}
 	if _, err := s.exec(ctx, s.prelude(o)); err != nil {
-		return s.abandon(ctx, unfit(err, "begin a transaction"))
+		return s.abandon(ctx, s.unfit(err, "begin a transaction"))
 	}
 	p := o.plan("preflight-" + txn.NewToken())
 	stage := pgx.Identifier{o.schema, p.Stage}.Sanitize()
 	err := s.stageTable(ctx, o, stage)
 	if err == nil {
 		if _, err = s.exec(ctx, "explain "+p.move(stage)); err != nil {
-			err = unfit(err, "check the statement that moves staged rows to table %s", o.table.Sanitize())
+			err = s.unfit(err, "check the statement that moves staged rows to table %s", o.table.Sanitize())
 		}
 	}
 	return s.abandon(ctx, err)

@@ -144,6 +144,38 @@ func TestCommitsMeet(t *testing.T) {
 	wantRows(t, pg, s.Table, want...)
 }
 
+// A server that dies while a writer is made says nothing of the settings: the job goes on when it is back.
+func TestConnectionLostWhileOpening(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	s := inLedger(pg, table(t, pg, ""))
+	o := s.settings()
+	stage := pgx.Identifier{defaultSchema, "lost"}.Sanitize()
+	for name, call := range map[string]func(x *tx) error{
+		"describe":    func(x *tx) error { _, err := x.s.describe(t.Context(), o); return err },
+		"enlist":      func(x *tx) error { return x.enlist(t.Context()) },
+		"stage":       func(x *tx) error { return x.s.stageTable(t.Context(), o, stage) },
+		"check":       func(x *tx) error { return x.s.checkLedger(t.Context(), o) },
+		"the books":   func(x *tx) error { return x.s.keepBooks(t.Context(), o) },
+		"the rejects": func(x *tx) error { o := o; o.rejects = []string{"lost"}; return x.s.keepRejects(t.Context(), o) },
+	} {
+		x, err := openTx(t.Context(), o, task())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pg.Exec(t.Context(), fmt.Sprintf("select pg_terminate_backend(%d, 10000)", x.s.conn.PgConn().PID())); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the server says why it ends, then nothing is there any more
+			if err := call(x); err == nil || sink.IsPermanent(err) || fault.CodeOf(err) == fault.Preflight.ID {
+				t.Errorf("%s: %v, want an error that restarts the task", name, err)
+			}
+		}
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A database without the ledger, or without the token, is no evidence of a loss if it is another one.
 func TestLedgerOfAnotherDatabase(t *testing.T) {
 	pg := testsvc.Postgres(t)

@@ -72,13 +72,13 @@ func (s *session) describe(ctx context.Context, o settings) ([]column, error) {
 	sql := fmt.Sprintf("select %s from %s", quoted(o.columns), o.table.Sanitize())
 	d, err := s.conn.Prepare(ctx, "", sql)
 	if err != nil {
-		return nil, unfit(err, "look at table %s", o.table.Sanitize())
+		return nil, s.unfit(err, "look at table %s", o.table.Sanitize())
 	}
 	cols := make([]column, len(d.Fields))
 	for i, f := range d.Fields {
 		cols[i] = column{name: f.Name, oid: f.DataTypeOID}
 		if err := s.learn(ctx, f.DataTypeOID); err != nil {
-			return nil, unfit(err, "column %s of table %s has a type the client library has no form for", f.Name, o.table.Sanitize())
+			return nil, s.unfit(err, "column %s of table %s has a type the client library has no form for", f.Name, o.table.Sanitize())
 		}
 	}
 	return cols, nil

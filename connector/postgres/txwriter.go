@@ -91,7 +91,7 @@ func (x *tx) open(ctx context.Context) error {
 		return nil
 	}
 	if _, err := x.s.conn.PgConn().Prepare(ctx, upsert, x.o.insertSQL(x.o.parameters()), nil); err != nil {
-		return unfit(err, "prepare the statement for table %s", x.o.table.Sanitize())
+		return x.s.unfit(err, "prepare the statement for table %s", x.o.table.Sanitize())
 	}
 	return nil
 }
