@@ -89,12 +89,12 @@ func (j *job) slot(op string, id int) sink.Slot {
 	return sink.Slot{ID: id, Name: fmt.Sprintf("%s-%s-%d", cmp.Or(j.prefix, j.cfg.Name), op, id)}
 }
 
-// slotsOf is the slots of one task, all free at the start of an attempt.
+// slotsOf is the slots of one task, all free at the start of an attempt, the first one last.
 func (j *job) slotsOf(v *vertex, index int) []sink.Slot {
 	n := j.slotsPerTask()
 	out := make([]sink.Slot, n)
 	for i := range out {
-		out[i] = j.slot(v.name, index*n+i)
+		out[n-1-i] = j.slot(v.name, index*n+i)
 	}
 	return out
 }

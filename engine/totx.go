@@ -56,7 +56,7 @@ type txNode[T any] struct {
 
 	failing sink.Failing // nil if it says nothing
 
-	slots []sink.Slot // free
+	slots []sink.Slot // free; the one that was freed last is used next, so that few are
 	open  bool
 	used  sink.Slot     // of the open transaction
 	sent  []sink.Handle // not yet in a complete epoch
@@ -82,7 +82,8 @@ func (n *txNode[T]) push(b *source.Batch[T]) error {
 		if len(n.slots) == 0 {
 			return fault.New(fault.SinkFailed, "no transaction slot is free").At("operator " + n.op)
 		}
-		n.used, n.slots = n.slots[0], n.slots[1:]
+		last := len(n.slots) - 1
+		n.used, n.slots = n.slots[last], n.slots[:last]
 		if err := n.w.Begin(n.t.ctx, n.used); err != nil {
 			return sinkError(n.op, fmt.Errorf("begin transaction %s: %w", n.used.Name, err))
 		}
