@@ -47,19 +47,22 @@ func (s *session) keepRejects(ctx context.Context, o settings) error {
 // %[3]s ends it, %[4]s are the classes of errors that are the row's own fault, %[5]s handles one, %[6]s is the staging table's
 // name as a string.
 const (
-	declare = `declare r record; d text; begin `
-	pages   = `for p in 0 .. (pg_relation_size(%[6]s) / current_setting('block_size')::int8)::int loop begin
- %[1]s %[2]s s where ctid >= format('(%%s,0)', p)::tid and ctid < format('(%%s,0)', p + 1)::tid;
+	declare = `declare weirline_r record; weirline_d text; begin ` // names that no column has
+	pages   = `for weirline_p in 0 .. (pg_relation_size(%[6]s) / current_setting('block_size')::int8)::int loop begin
+ %[1]s %[2]s s where ` + onPage + `;
  exception when others then if left(sqlstate, 2) not in (%[4]s) then raise; end if;
- for r in select s.ctid as at, to_jsonb(s) as row from %[2]s s where ctid >= format('(%%s,0)', p)::tid and ctid < format('(%%s,0)', p + 1)::tid loop `
-	inOrder = `for r in select s.ctid as at, to_jsonb(s) - '` + rowColumn + `' as row from %[2]s s order by ` + rowColumn + ` loop `
-	single  = `begin %[1]s %[2]s s where ctid = r.at %[3]s;
+ for weirline_r in select s.ctid as at, to_jsonb(s.*) as row from %[2]s s where ` + onPage + ` loop `
+	onPage  = `s.ctid >= format('(%%s,0)', weirline_p)::tid and s.ctid < format('(%%s,0)', weirline_p + 1)::tid`
+	inOrder = `for weirline_r in select s.ctid as at, to_jsonb(s.*) - '` + rowColumn + `' as row from %[2]s s order by ` + rowColumn + ` loop `
+	single  = `begin %[1]s %[2]s s where s.ctid = weirline_r.at %[3]s;
  exception when others then if left(sqlstate, 2) not in (%[4]s) then raise; end if;
- get stacked diagnostics d = pg_exception_detail; %[5]s
+ get stacked diagnostics weirline_d = pg_exception_detail; %[5]s
  end; end loop; `
 
-	halt = `raise exception using errcode = sqlstate, message = sqlerrm, detail = concat_ws(' ', nullif(d, ''), 'The row is', r.row::text);`
-	note = `insert into %s (token, slot, target, row, state, message) values (%s, %s, %s, r.row, sqlstate, concat_ws(': ', sqlerrm, nullif(d, '')));`
+	halt = `raise exception using errcode = sqlstate, message = sqlerrm,
+ detail = concat_ws(' ', nullif(weirline_d, ''), 'The row is', weirline_r.row::text);`
+	note = `insert into %s (token, slot, target, row, state, message)
+ values (%s, %s, %s, weirline_r.row, sqlstate, concat_ws(': ', sqlerrm, nullif(weirline_d, '')));`
 )
 
 // apart moves the rows after some were refused. These go among the rejects; if there are none, the first is the error.

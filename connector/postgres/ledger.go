@@ -28,7 +28,7 @@ create table if not exists %[1]s.ledger (token text primary key, slot text not n
 create unique index if not exists ledger_staged on %[1]s.ledger (slot) where applied is null;
 create index if not exists ledger_applied on %[1]s.ledger (slot, applied)`
 
-// books returns the name of one of the ledger's tables.
+// book returns the name of one of the ledger's tables.
 func (o settings) book(name string) string { return pgx.Identifier{o.schema, name}.Sanitize() }
 
 // hasBooks says whether the ledger's tables are there, for this user to write.

@@ -218,3 +218,24 @@ func TestRejectsAtTheCommit(t *testing.T) {
 		})
 	}
 }
+
+// Columns may be called what they like, where rows are moved in pieces too.
+func TestNamesOfColumnsWhenRowsAreRefused(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	for _, keys := range [][]string{nil, {"d"}} {
+		s := TxSink[[]any]{
+			URL: pg.URL, Table: table(t, pg, `d int8 unique, p int8 unique, r text, s text, at text, "row" text, "the ""s""" text`),
+			Columns: []string{"d", "p", "r", "s", "at", "row", `the "s"`}, Keys: keys, Mode: Ledger,
+			Row: func(n []any) ([]any, error) { return append(n, "r", "s", "at", "row", "x"), nil },
+		}
+		s.Rejects = s.Table + "_refused"
+		w, c := open(t, s)
+		if err := c.Commit(t.Context(), []sink.Handle{prepare(t, w, slot(t, 1), 1, []any{1, 1}, []any{2, 1}, []any{3, 3})}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := pg.Query(t.Context(), fmt.Sprintf("select string_agg(d::text, ',' order by d), (select string_agg(row::text, ',') from %s) from %s", s.Rejects, s.Table))
+		if want := "1,3\t" + `{"d": 2, "p": 1, "r": "r", "s": "s", "at": "at", "row": "row", "the \"s\"": "x"}`; err != nil || got[0] != want {
+			t.Errorf("keys %q: got %q, %v; want %q", keys, got, err, want)
+		}
+	}
+}

@@ -240,7 +240,8 @@ const holders = `select ((l.classid::bigint << 32) | l.objid::bigint)::text, pg_
  and ((l.classid::bigint << 32) | l.objid::bigint) = any('{%s}'::bigint[])`
 
 // fence ends the sessions that hold a slot's lock and waits for their end: a writer whose process has died, or whose
-// connection broke, may have its last statement, PREPARE TRANSACTION, still running there.
+// connection broke, may have its last statement, PREPARE TRANSACTION, still running there. Behind a pooler a session that holds one
+// is in the middle of that writer's transaction.
 func (s *session) fence(ctx context.Context, slots []sink.Slot) error {
 	keys := make([]string, len(slots))
 	for i, slot := range slots {
