@@ -1,6 +1,7 @@
 package files
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,13 +10,23 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
 )
 
 // txCommitter gives prepared files their visible names.
-type txCommitter struct{ dir string }
+type txCommitter struct {
+	dir   string
+	final func(slot sink.Slot, token string, epoch uint64) string // the visible name
+}
+
+var _ txn.Lister = (*txCommitter)(nil)
 
 // Commit renames the files in order, then syncs the directory once. A file that is under its visible name already is done:
 // its token is in that name.
@@ -117,13 +128,62 @@ func (c *txCommitter) Recover(ctx context.Context, keep []sink.Handle, slots []s
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
-		slot, hidden := slotOf(e.Name())
+		slot, _, hidden := partsOf(e.Name())
 		if !hidden || !mine[slot] {
 			continue
 		}
 		if err := os.Remove(filepath.Join(c.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fault.Wrap(fault.CommitFailed, err, "remove leftover file %s", e.Name())
 		}
+	}
+	return nil
+}
+
+// List returns the files that were prepared under a prefix.
+func (c *txCommitter) List(_ context.Context, prefix string) ([]txn.Pending, error) {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return nil, dirFault(err, c.dir, "read")
+	}
+	var out []txn.Pending
+	for _, e := range entries {
+		slot, token, hidden := partsOf(e.Name())
+		if !hidden || !strings.HasSuffix(e.Name(), preparedSuffix) || !txn.Under(slot, prefix) {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a living job has finished it
+		}
+		if err != nil {
+			return nil, dirFault(err, c.dir, "read")
+		}
+		out = append(out, txn.Pending{Name: e.Name(), Slot: slot, Token: token, Age: max(0, time.Since(info.ModTime()))})
+	}
+	slices.SortStableFunc(out, func(a, b txn.Pending) int { return cmp.Compare(b.Age, a.Age) })
+	return out, nil
+}
+
+// Finish makes a prepared file visible, or removes it. The epoch in its visible name is 0, since only a handle has it.
+func (c *txCommitter) Finish(_ context.Context, p txn.Pending, commit bool) error {
+	slot, token, hidden := partsOf(p.Name)
+	if !hidden || !strings.HasSuffix(p.Name, preparedSuffix) {
+		return fault.New(fault.CommitFailed, "%q isn't a prepared file of this sink", p.Name)
+	}
+	from := filepath.Join(c.dir, p.Name)
+	finish := func() error { return os.Remove(from) }
+	if commit {
+		id, _ := strconv.Atoi(slot[strings.LastIndexByte(slot, '-')+1:]) // 0 if it isn't one of the engine's
+		finish = func() error {
+			return os.Rename(from, filepath.Join(c.dir, c.final(sink.Slot{ID: id, Name: slot}, token, 0)))
+		}
+	}
+	err := finish()
+	if err == nil {
+		err = syncDir(c.dir)
+	}
+	if err != nil {
+		return fault.Wrap(fault.CommitFailed, err, "finish file %s", p.Name)
 	}
 	return nil
 }

@@ -24,16 +24,15 @@ var crcTable = crc32.MakeTable(crc32.Castagnoli)
 // hiddenName is .<slot>-<token><suffix>.
 func hiddenName(slot, token, suffix string) string { return "." + txn.NameOf(slot, token) + suffix }
 
-// slotOf takes the slot out of a hidden file's name; ok is false for any other name.
-func slotOf(name string) (slot string, ok bool) {
+// partsOf takes slot and token out of a hidden file's name; ok is false for any other name.
+func partsOf(name string) (slot, token string, ok bool) {
 	rest, hidden := strings.CutPrefix(name, ".")
 	base, open := strings.CutSuffix(rest, openSuffix)
 	base, prepared := strings.CutSuffix(base, preparedSuffix)
 	if !hidden || open == prepared {
-		return "", false
+		return "", "", false
 	}
-	slot, _, ok = txn.SlotOf(base)
-	return slot, ok
+	return txn.SlotOf(base)
 }
 
 // nativeVersion is the form of native.

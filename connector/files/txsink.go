@@ -1,6 +1,7 @@
 package files
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,9 +76,6 @@ func (s TxSink[T]) TxWriter(_ context.Context, t sink.Task) (sink.TxWriter[T], e
 	if err := s.ready(t); err != nil {
 		return nil, err
 	}
-	if s.Prefix == "" {
-		s.Prefix = "part-"
-	}
 	if s.Encode == nil {
 		s.Encode = line[T]()
 	}
@@ -89,7 +87,15 @@ func (s TxSink[T]) Committer(_ context.Context, t sink.Task) (sink.Committer, er
 	if err := s.ready(t); err != nil {
 		return nil, err
 	}
-	return &txCommitter{dir: s.Dir}, nil
+	return &txCommitter{dir: s.Dir, final: s.finalName(t.Operator)}, nil
+}
+
+// finalName makes visible names.
+func (s TxSink[T]) finalName(operator string) func(slot sink.Slot, token string, epoch uint64) string {
+	prefix := cmp.Or(s.Prefix, "part-")
+	return func(slot sink.Slot, token string, epoch uint64) string {
+		return fmt.Sprintf("%s%s-%012d-%d-%s%s", prefix, operator, epoch, slot.ID, token, s.Suffix)
+	}
 }
 
 func (s TxSink[T]) ready(t sink.Task) error {

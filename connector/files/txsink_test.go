@@ -38,7 +38,7 @@ func visible(dir string) (lines []string, err error) {
 func leftovers(dir string, s sink.Slot) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		if slot, ok := slotOf(e.Name()); ok && slot == s.Name {
+		if slot, _, ok := partsOf(e.Name()); ok && slot == s.Name {
 			names = append(names, e.Name())
 		}
 	}
@@ -156,7 +156,7 @@ func TestSlotOf(t *testing.T) {
 		{"", "", false},
 	}
 	for _, c := range cases {
-		if slot, ok := slotOf(c.name); slot != c.slot || ok != c.ok {
+		if slot, _, ok := partsOf(c.name); slot != c.slot || ok != c.ok {
 			t.Errorf("%q: got %q %v, want %q %v", c.name, slot, ok, c.slot, c.ok)
 		}
 	}
@@ -318,5 +318,40 @@ func TestWriteFaultsSayWhatToDo(t *testing.T) {
 	}
 	if err := w.Write(t.Context(), []string{"x"}); !errors.Is(err, errNotBegun) {
 		t.Errorf("Write without Begin: %v", err)
+	}
+}
+
+func TestOnlyItsOwnIsFinishedByHand(t *testing.T) {
+	dir := t.TempDir()
+	w, c := txOpen(t, TxSink[string]{Dir: dir})
+	slot := sink.Slot{ID: 7, Name: "job-out-7"}
+	if err := errors.Join(w.Begin(t.Context(), slot), w.Write(t.Context(), []string{"a"})); err != nil {
+		t.Fatal(err)
+	}
+	l, ok := sink.As[txn.Lister](c)
+	if !ok {
+		t.Fatal("the committer isn't a txn.Lister")
+	}
+	if found, err := l.List(t.Context(), "job-out"); err != nil || len(found) > 0 {
+		t.Errorf("an open file is listed: %+v, %v", found, err)
+	}
+	for _, name := range []string{"part-x", "../" + hiddenName("job-out-1", txn.NewToken(), preparedSuffix), filepath.Base(w.f.Name())} {
+		if err := l.Finish(t.Context(), txn.Pending{Name: name}, false); err == nil {
+			t.Errorf("%s was finished", name)
+		}
+	}
+	h, err := w.Prepare(t.Context(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := l.List(t.Context(), "job-out")
+	if err != nil || len(found) != 1 || found[0].Slot != slot.Name || found[0].Token != h.Token {
+		t.Fatalf("listed %+v, %v", found, err)
+	}
+	if err := l.Finish(t.Context(), found[0], true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "part-out-000000000000-7-"+h.Token)); err != nil {
+		t.Error(err)
 	}
 }

@@ -86,7 +86,7 @@ func (w *txWriter[T]) Prepare(_ context.Context, epoch uint64) (sink.Handle, err
 	}
 	n := native{
 		Dir: w.sink.Dir, Prepared: hiddenName(w.slot.Name, w.token, preparedSuffix),
-		Final: fmt.Sprintf("%s%s-%012d-%d-%s%s", w.sink.Prefix, w.operator, epoch, w.slot.ID, w.token, w.sink.Suffix),
+		Final: w.sink.finalName(w.operator)(w.slot, w.token, epoch),
 	}
 	if err := w.flush(); err != nil {
 		return sink.Handle{}, err
