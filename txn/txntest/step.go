@@ -60,6 +60,13 @@ type Child struct {
 	busy sync.Map     // names of slots to tokens of what was prepared in them and isn't recorded as committed
 }
 
+// NewChild is for a job whose process something else than [Kills] starts: it dies when it reaches step the first time.
+func NewChild(step Step) *Child {
+	c := &Child{Step: step}
+	c.left.Store(1)
+	return c
+}
+
 // At dies if step is the one, and it was passed as often as it should be. A job may call it for steps of its own.
 func (c *Child) At(step Step) {
 	if c.Step == step && c.left.Add(-1) == 0 {

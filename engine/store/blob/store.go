@@ -99,6 +99,17 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Holder says who had the claim when a store for reading was opened, "" if it had been given back: a process that lives, or one
+// that died with it.
+func (s *Store) Holder() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.head; h.Seq > 0 && !h.Released {
+		return fmt.Sprintf("process %d on %s, whose last sign is of %s", h.Owner.PID, h.Owner.Host, h.At.Format(time.RFC3339))
+	}
+	return ""
+}
+
 func (s *Store) newest() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
