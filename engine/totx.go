@@ -43,6 +43,21 @@ func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
 	}
 }
 
+// Committer makes the committer of a two-phase sink, for tools that finish what a dead job left. t.Operator is the sink's name, or
+// a former one (Config.Renamed). nil = the pipeline has no such sink. The caller closes it.
+func (p *Pipeline) Committer(ctx context.Context, t sink.Task) (sink.Committer, error) {
+	for name, old := range p.cfg.Renamed {
+		if old == t.Operator {
+			t.Operator = name
+		}
+	}
+	v := p.byName[t.Operator]
+	if v == nil || v.commit == nil {
+		return nil, nil
+	}
+	return v.commit(ctx, t)
+}
+
 // committerMaker makes the one committer of an operator.
 type committerMaker func(ctx context.Context, t sink.Task) (sink.Committer, error)
 

@@ -44,24 +44,25 @@ func (c *command) checkpoint(ctx context.Context, args []string) error {
 		}
 		return c.say("checkpoint %d is complete", a.Epoch)
 	}
-	for _, v := range looks {
-		if v.name == "checkpoint "+args[0] {
-			if err := v.check(args[1:]); err != nil {
-				return err
-			}
-			return v.do(c, ctx, args[1:])
-		}
+	v, err := sub(looks, args)
+	if err != nil {
+		return err
 	}
-	return fault.New(fault.Usage, "there is no command %q", "checkpoint "+args[0]).WithFix("use one of ls, show, verify, diff, export; see -help")
+	return v.do(c, ctx, args[1:])
 }
 
 // stored opens what is to be looked at. A job that runs beside us may replace its checkpoints while we open them.
-func (c *command) stored(ctx context.Context) (st store.Store, err error) {
+func (c *command) stored(ctx context.Context) (store.Store, error) {
 	if _, err := c.app.Build(ctx, c.env); err != nil { // it says where things are; it may want flags that looking doesn't need
 		c.log.Debug("build the pipeline", "error", err)
 	}
+	return c.openWhole()
+}
+
+func (c *command) openWhole() (st store.Store, err error) {
+	o := store.Options{ReadOnly: true, Log: c.log, Salvage: c.opts.fallback}
 	for range 5 {
-		if st, err = c.openStored(); err != nil {
+		if st, err = c.openStored(o); err != nil {
 			return nil, err
 		}
 		whole := true
@@ -74,15 +75,15 @@ func (c *command) stored(ctx context.Context) (st store.Store, err error) {
 		if err := st.Close(); err != nil {
 			return nil, err
 		}
-		if st, err = c.openStored(); err != nil {
+		if st, err = c.openStored(o); err != nil {
 			return nil, err
 		}
 	}
 	return st, nil
 }
 
-func (c *command) openStored() (store.Store, error) {
-	cfg, o := c.env.Config, store.Options{ReadOnly: true, Log: c.log}
+func (c *command) openStored(o store.Options) (store.Store, error) {
+	cfg := c.env.Config
 	dir := cfg.Dir
 	switch {
 	case c.opts.at != "" && cfg.Open != nil:
@@ -179,7 +180,7 @@ func (c *command) verifyOne(st store.Store, rec *store.Record) error {
 
 // replaced says whether a running job has deleted a checkpoint meanwhile, as it may.
 func (c *command) replaced(epoch uint64) bool {
-	st, err := c.openStored()
+	st, err := c.openStored(store.Options{ReadOnly: true, Log: c.log})
 	if err != nil {
 		return false
 	}

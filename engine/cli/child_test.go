@@ -22,6 +22,7 @@ import (
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/state"
 	"github.com/weirline/weirline/state/pebble"
@@ -31,11 +32,20 @@ const childVar = "WEIRLINE_CLI_TEST_CHILD"
 
 // TestMain is the pipeline binary itself when the tests start it as a child.
 func TestMain(m *testing.M) {
-	if os.Getenv(childVar) != "" {
+	switch os.Getenv(childVar) {
+	case "":
+		goleak.VerifyTestMain(withServices{m})
+	case "books":
+		txnApp().Main()
+	default:
 		childApp().Main()
 	}
-	goleak.VerifyTestMain(m)
 }
+
+// withServices ends the servers of the tests before goroutines are counted.
+type withServices struct{ m *testing.M }
+
+func (w withServices) Run() int { return testsvc.Main(w.m) }
 
 // childApp writes numbers into a file. It serves all tests; its flags make it misbehave.
 func childApp() App {

@@ -42,11 +42,13 @@ type options struct {
 	takeOver     bool
 
 	savepoint string // stop
-	json      bool   // status
+	json      bool   // status, txn
 	at        string // checkpoint
 	entries   bool   // checkpoint diff
 	operator  string // checkpoint export
 	stateName string // checkpoint export
+	all       bool   // txn commit, txn abort
+	force     bool   // the same
 }
 
 func (o *options) declare(fs *flag.FlagSet, a App) {

@@ -336,7 +336,7 @@ func exitCode(err error) int {
 		return exitHeld
 	case fault.Usage.ID, fault.PortTaken.ID, fault.NoSecret.ID, fault.BadPipeline.ID, fault.BadType.ID, fault.Parallelism.ID,
 		fault.OtherJob.ID, fault.DroppedState.ID, fault.Preflight.ID, fault.SavepointTaken.ID, fault.NoCheckpoint.ID, fault.NewerThere.ID,
-		fault.UnknownName.ID, fault.UncommittedOp.ID:
+		fault.UnknownName.ID, fault.UncommittedOp.ID, fault.HarmByTxn.ID:
 		return exitUsage
 	}
 	return exitFailed

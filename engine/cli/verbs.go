@@ -16,6 +16,7 @@ type verb struct {
 	about string
 	least int // arguments
 	most  int
+	subs  []verb                             // what its second word may be
 	flags func(o *options, fs *flag.FlagSet) // its own, beside those of every binary; nil = none
 	do    func(c *command, ctx context.Context, args []string) error
 }
@@ -25,7 +26,7 @@ var verbs = []verb{
 	{name: "run", about: "run the pipeline; meant when no command is given", do: (*command).run},
 	{name: "status", about: "tell what the running job does", flags: jsonFlag, do: (*command).askStatus},
 	{
-		name: "checkpoint", args: "[ls|show|verify|diff|export ...]", most: 3, flags: lookFlags, do: (*command).checkpoint,
+		name: "checkpoint", args: "[ls|show|verify|diff|export ...]", most: 3, subs: looks, flags: lookFlags, do: (*command).checkpoint,
 		about: "take a checkpoint of the running job now; with a second word look at what is stored, whether the job runs or not",
 	},
 	{name: "savepoint", args: "PATH", about: "have the running job write a savepoint", least: 1, most: 1, do: (*command).askSavepoint},
@@ -37,6 +38,23 @@ var verbs = []verb{
 		do: (*command).askStop,
 	},
 	{name: "rescale", args: "N", about: "have the running job go on with N tasks for each operator", least: 1, most: 1, do: (*command).askRescale},
+	{
+		name: "txn", args: "list|explain|commit|abort ...", least: 1, most: manyArgs, subs: finishes, flags: txnFlags, do: (*command).txn,
+		about: "look at the transactions that a dead job left in its destinations, and finish them",
+	},
+}
+
+// sub is the verb of the second word.
+func sub(of []verb, args []string) (*verb, error) {
+	var names []string
+	first, _, _ := strings.Cut(of[0].name, " ")
+	for i := range of {
+		if of[i].name == first+" "+args[0] {
+			return &of[i], of[i].check(args[1:])
+		}
+		names = append(names, strings.TrimPrefix(of[i].name, first+" "))
+	}
+	return nil, fault.New(fault.Usage, "there is no command %q", first+" "+args[0]).WithFix("use one of %s; see -help", strings.Join(names, ", "))
 }
 
 func jsonFlag(o *options, fs *flag.FlagSet) {
@@ -87,10 +105,8 @@ func usageOfVerbs() string {
 	b.WriteString("\nCommands, each with the flags below:\n")
 	for _, v := range verbs {
 		fmt.Fprintf(&b, "  %s\n    \t%s\n", v.usage(), v.about)
-		for _, look := range looks {
-			if v.name == "checkpoint" {
-				fmt.Fprintf(&b, "    \t  %s\n", look.usage())
-			}
+		for _, s := range v.subs {
+			fmt.Fprintf(&b, "    \t  %s\n", s.usage())
 		}
 	}
 	return b.String()

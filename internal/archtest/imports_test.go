@@ -129,7 +129,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine/cli"},
-		[]string{"engine", "engine/store", "savepoint", fault},
+		[]string{"engine", "engine/store", "savepoint", "sink", "txn", fault},
 		"the command line must not bring a dependency into every binary",
 	},
 	{

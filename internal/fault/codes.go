@@ -18,7 +18,7 @@ var (
 	Parallelism   = add("WL1108", "the parallelism can't be used", "choose a parallelism between 1 and the number of key groups")
 	Preflight     = add("WL1109", "a connector's check failed", "mend the setting named and start again")
 	StoreFull     = add("WL1110", "the checkpoint store can't be written", "free disk space or mend permissions; the job goes on and retries")
-	UncommittedOp = add("WL1111", "an operator that was removed has uncommitted transactions", "run the pipeline that has it once more, so that they are committed")
+	UncommittedOp = add("WL1111", "an operator that was removed has uncommitted transactions", "look at them with the command txn list; then, with a binary that still has the operator, finish them with txn commit -all, or run it once more")
 
 	SavepointTaken = add("WL1112", "the place for a savepoint isn't empty", "give the savepoint an empty place, or one that doesn't exist yet; nothing was written")
 	NoCheckpoint   = add("WL1113", "there is no such checkpoint or savepoint", "see what there is with the command checkpoint ls, and give the place of a whole savepoint")
@@ -65,6 +65,7 @@ var (
 	Usage     = add("WL1501", "the command line can't be understood", "see -help")
 	PortTaken = add("WL1502", "the address is in use", "give -addr another address")
 	NoSecret  = add("WL1503", "a secret is missing or can't be read", "set the environment variable named, to the value or to @file")
+	HarmByTxn = add("WL1504", "what was asked of txn would lose records, or write some twice", "do what txn explain says; -force does it all the same")
 )
 
 var all []Code

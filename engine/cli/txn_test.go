@@ -1,0 +1,368 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/weirline/weirline/connector/files"
+	"github.com/weirline/weirline/connector/gen"
+	"github.com/weirline/weirline/connector/postgres"
+	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/internal/testsvc"
+	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn/txntest"
+)
+
+const txnRecords = 4_000
+
+// txnApp writes numbers into a table or into files, exactly once, and dies where it is told.
+func txnApp() App {
+	var (
+		die, url, table, out, gate string
+		without                    bool
+		rate                       float64
+	)
+	return App{
+		Name: "books",
+		Flags: func(fs *flag.FlagSet) {
+			fs.StringVar(&die, "die", "", "`step` at which the process dies")
+			fs.StringVar(&url, "url", "", "`address` of the server")
+			fs.StringVar(&table, "table", "", "`name` of the table")
+			fs.StringVar(&out, "out", "", "`directory` for files, if there is no server")
+			fs.StringVar(&gate, "gate", "", "`file` that must be there before anything is committed")
+			fs.BoolVar(&without, "without", false, "leave the sink out")
+			fs.Float64Var(&rate, "rate", 200_000, "numbers a second")
+		},
+		Build: func(_ context.Context, e *Env) (*engine.Pipeline, error) {
+			child, cfg := txntest.NewChild(txntest.Step(die)), e.Config
+			cfg.Store = child.Store(cfg.Dir)
+			p := engine.New(cfg)
+			numbers := engine.From(p, "numbers", gen.Source[int64]{
+				Make: func(n int64) int64 { return n }, Count: txnRecords, PerSecond: rate, Splits: 2,
+			})
+			var to sink.TwoPhase[int64] = files.TxSink[int64]{Dir: out}
+			if url != "" {
+				to = postgres.TxSink[int64]{
+					URL: url, Table: table, Columns: []string{"n"}, Row: func(n int64) ([]any, error) { return []any{n}, nil },
+				}
+			}
+			if !without {
+				engine.ToTx(numbers, "out", slain{txntest.Wrap(child, to), child, gate})
+			}
+			return p, nil
+		},
+	}
+}
+
+// beforeCommit is the step after a pointer that names transactions.
+const beforeCommit = "before the commit"
+
+// slain is a sink whose committer may die before it has done anything.
+type slain struct {
+	sink.TwoPhase[int64]
+	c    *txntest.Child
+	gate string
+}
+
+func (s slain) Committer(ctx context.Context, t sink.Task) (sink.Committer, error) {
+	c, err := s.TwoPhase.Committer(ctx, t)
+	return slainCommitter{c, s}, err
+}
+
+type slainCommitter struct {
+	sink.Committer
+	s slain
+}
+
+func (c slainCommitter) Unwrap() any { return c.Committer }
+
+func (c slainCommitter) Commit(ctx context.Context, hs []sink.Handle) error {
+	c.s.c.At(beforeCommit)
+	if _, err := os.Stat(c.s.gate); c.s.gate != "" && err != nil {
+		return err // it is asked again
+	}
+	return c.Committer.Commit(ctx, hs)
+}
+
+// books is a job with its state and its destination.
+type books struct {
+	t     *testing.T
+	args  []string
+	clear func() string // says what is wrong in the destination; with the job at its end
+	lines func() int    // that can be seen there
+}
+
+// run runs a command of the binary to its end.
+func (b books) run(code int, args ...string) (stdout, stderr string) {
+	b.t.Helper()
+	return start(b.t, []string{childVar + "=books"}, append(args, b.args...)...).end(code)
+}
+
+// dies runs the job until it is killed at a step.
+func (b books) dies(at txntest.Step) {
+	b.t.Helper()
+	c := start(b.t, []string{childVar + "=books"}, append(b.args, "-die", string(at), "-rate", "5000")...)
+	for range c.lines { // until it is dead
+	}
+	if err := c.cmd.Wait(); !txntest.Killed(err) {
+		b.t.Fatalf("%s: it wasn't killed: %v\n%s", at, err, c.said())
+	}
+}
+
+// ends runs the job to its end, where each number must be once.
+func (b books) ends(args ...string) (stderr string) {
+	b.t.Helper()
+	_, stderr = b.run(exitDone, args...)
+	if bad := b.clear(); bad != "" {
+		b.t.Errorf("at the end: %s\n%s", bad, stderr)
+	}
+	return stderr
+}
+
+// tables are the destinations of a test: each is given a job of its own.
+func destinations(t *testing.T) map[string]func(t *testing.T) books {
+	pg := testsvc.Postgres(t)
+	return map[string]func(t *testing.T) books{
+		"postgres": func(t *testing.T) books {
+			table := "books_" + strings.ToLower(regexp.MustCompile(`\W`).ReplaceAllString(t.Name(), "_"))
+			if err := pg.Exec(t.Context(), "drop table if exists "+table+"; create table "+table+" (n int8 not null)"); err != nil {
+				t.Fatal(err)
+			}
+			ask := func(q string) string {
+				got, err := pg.Query(context.Background(), q)
+				if err != nil || len(got) != 1 {
+					t.Fatal(q, got, err)
+				}
+				return got[0]
+			}
+			b := newBooks(t, "-url", pg.URL, "-table", table)
+			b.lines = func() (n int) {
+				fmt.Sscan(ask("select count(*) from "+table), &n) //nolint:errcheck // 0 then
+				return n
+			}
+			b.clear = func() string {
+				got := ask("select count(*) - count(distinct n), count(*), (select count(*) from pg_prepared_xacts) from " + table)
+				if want := fmt.Sprintf("0\t%d\t0", txnRecords); got != want {
+					return fmt.Sprintf("repetitions, rows, prepared: %q, want %q", got, want)
+				}
+				return ""
+			}
+			return b
+		},
+		"files": func(t *testing.T) books {
+			out := t.TempDir()
+			b := newBooks(t, "-out", out)
+			b.lines = func() int { return len(linesIn(t, out)) }
+			b.clear = func() string {
+				seen := map[string]bool{}
+				lines := linesIn(t, out)
+				for _, l := range lines {
+					seen[l] = true
+				}
+				hidden, err := filepath.Glob(filepath.Join(out, ".*"))
+				if err != nil || len(lines) != txnRecords || len(seen) != txnRecords || len(hidden) > 0 {
+					return fmt.Sprintf("%d lines, %d different, want %d; hidden: %q, %v", len(lines), len(seen), txnRecords, hidden, err)
+				}
+				return ""
+			}
+			return b
+		},
+	}
+}
+
+func newBooks(t *testing.T, args ...string) books {
+	return books{t: t, args: append(args, "-state", filepath.Join(t.TempDir(), "state"), "-parallelism", "1", "-checkpoint", "400ms")}
+}
+
+func linesIn(t *testing.T, dir string) (lines []string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "part-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, strings.Fields(string(data))...)
+	}
+	return lines
+}
+
+var (
+	tokens = regexp.MustCompile(`-[0-9a-f]{32}`)
+	ages   = regexp.MustCompile(`[0-9.]+(ms|s)\b`)
+	epochs = regexp.MustCompile(`(epoch|checkpoint) [0-9]+`)
+	column = regexp.MustCompile(`(?m)^(\w+ +)[0-9]+ +AGE +`)
+	blanks = regexp.MustCompile(` {2,}`)
+)
+
+// stable is an output without what differs from run to run.
+func stable(out string) string {
+	out = tokens.ReplaceAllString(out, "-TOKEN")
+	out = ages.ReplaceAllString(out, "AGE")
+	out = epochs.ReplaceAllString(out, "$1 N")
+	out = column.ReplaceAllString(out, "${1}N  AGE  ")
+	return blanks.ReplaceAllString(out, "  ")
+}
+
+// TestTxnAfterADeath kills a job at a step, looks at what it says of it, does what is right, and runs the job to its end.
+func TestTxnAfterADeath(t *testing.T) {
+	for name, open := range destinations(t) {
+		for _, c := range []struct {
+			step  txntest.Step
+			right string // "" = nothing is left
+			wrong string // is refused
+		}{
+			{txntest.AfterPrepare, "abort", "commit"},
+			{beforeCommit, "commit", "abort"},
+			{txntest.BeforeRecorded, "commit", "abort"},
+			{txntest.AfterRecorded, "", ""},
+		} {
+			t.Run(name+"/"+strings.ReplaceAll(string(c.step), " ", "-"), func(t *testing.T) {
+				b := open(t)
+				b.dies(c.step)
+				list, _ := b.run(exitDone, "txn", "list")
+				why, _ := b.run(exitDone, "txn", "explain")
+				txnGolden(t, strings.ReplaceAll(string(c.step), " ", "-"), stable(list+why))
+				if c.right == "" {
+					b.ends()
+					return
+				}
+				var left []leftover
+				if out, _ := b.run(exitDone, "txn", "list", "-json"); json.Unmarshal([]byte(out), &left) != nil || len(left) != 1 {
+					t.Fatalf("not one transaction in JSON: %s", out)
+				}
+				_, no := b.run(exitUsage, "txn", c.wrong, left[0].Name)
+				if !strings.Contains(no, "WL1504") {
+					t.Errorf("%s is refused by %s", c.wrong, no)
+				}
+				if none, _ := b.run(exitDone, "txn", c.wrong, "-all"); none != "nothing to "+c.wrong+"\n" {
+					t.Errorf("%s -all says %q", c.wrong, none)
+				}
+				if done, _ := b.run(exitDone, "txn", c.right, "-all"); !strings.HasPrefix(done, left[0].Name+": ") {
+					t.Errorf("%s -all says %q", c.right, done)
+				}
+				if again, _ := b.run(exitDone, "txn", "list"); !strings.HasPrefix(again, "nothing is left of job books") {
+					t.Errorf("left afterwards: %s", again)
+				}
+				if said := b.ends(); strings.Contains(said, "committed what the restored epoch") {
+					t.Errorf("the restarted job committed again:\n%s", said)
+				}
+			})
+		}
+	}
+}
+
+// txnGolden compares with the golden file of the step, the same for every destination.
+func txnGolden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", "txn-"+name+".txt")
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal([]byte(got), want) {
+		t.Errorf("%s differs; run the test with -rewrite if that is meant. Got:\n%s", file, got)
+	}
+}
+
+func TestTxnOfALivingJob(t *testing.T) {
+	b := destinations(t)["postgres"](t)
+	gate := filepath.Join(t.TempDir(), "gate")
+	job := start(t, []string{childVar + "=books"}, append(b.args, "-gate", gate)...)
+	job.await("commit failed; it is retried")
+	var left []leftover
+	out, _ := b.run(exitDone, "txn", "list", "-json")
+	if err := json.Unmarshal([]byte(out), &left); err != nil || len(left) == 0 {
+		t.Fatal(out, err)
+	}
+	if left[0].Action != leave || !strings.Contains(left[0].Why, "the job is running") {
+		t.Errorf("of a living job: %+v", left[0])
+	}
+	for _, do := range []string{"commit", "abort"} {
+		if _, no := b.run(exitHeld, "txn", do, "-all"); !strings.Contains(no, "WL1101") {
+			t.Errorf("%s is refused by %s", do, no)
+		}
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	job.end(exitDone)
+	if bad := b.clear(); bad != "" {
+		t.Error(bad)
+	}
+}
+
+// TestTxnForced gives up a transaction that a checkpoint has: its records are gone, and the job goes on without them.
+func TestTxnForced(t *testing.T) {
+	b := destinations(t)["postgres"](t)
+	b.dies(beforeCommit)
+	var left []leftover
+	out, _ := b.run(exitDone, "txn", "list", "-json")
+	if err := json.Unmarshal([]byte(out), &left); err != nil || len(left) != 1 {
+		t.Fatal(out, err)
+	}
+	b.run(exitDone, "txn", "abort", left[0].Name, "-force")
+	if _, stderr := b.run(exitDone); strings.Contains(stderr, "WL1305") || b.lines() == 0 || b.lines() >= txnRecords {
+		t.Errorf("%d rows at the end, of %d\n%s", b.lines(), txnRecords, stderr)
+	}
+}
+
+// TestTxnOfADroppedOperator leaves out the sink whose transactions wait.
+func TestTxnOfADroppedOperator(t *testing.T) {
+	b := destinations(t)["postgres"](t)
+	b.dies(beforeCommit)
+	if _, no := b.run(exitUsage, "-without"); !strings.Contains(no, "WL1111") || !strings.Contains(no, "txn commit") {
+		t.Errorf("a start without the sink: %s", no)
+	}
+	list, _ := b.run(exitDone, "txn", "list", "-without")
+	why, _ := b.run(exitDone, "txn", "explain", "-without")
+	txnGolden(t, "dropped", stable(list+why))
+	fields := strings.Fields(strings.Split(list, "\n")[1])
+	if _, no := b.run(exitUsage, "txn", "commit", fields[len(fields)-1], "-without"); !strings.Contains(no, "WL1111") {
+		t.Errorf("a commit without the sink: %s", no)
+	}
+	b.run(exitDone, "txn", "commit", "-all")
+	if b.lines() == 0 {
+		t.Error("nothing was committed")
+	}
+	b.run(exitDone, "-without")
+}
+
+func TestTxnUsage(t *testing.T) {
+	b := destinations(t)["files"](t)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"txn"}, "txn list|explain|commit|abort"},
+		{[]string{"txn", "burn"}, "list, explain, commit, abort"},
+		{[]string{"txn", "commit"}, "-all"},
+		{[]string{"txn", "abort", "x", "-all"}, "-all"},
+		{[]string{"txn", "list"}, "WL1113"},
+		{[]string{"txn", "commit", "-all"}, "WL1113"},
+	} {
+		if _, no := b.run(exitUsage, c.args...); !strings.Contains(no, c.want) {
+			t.Errorf("%v says %s", c.args, no)
+		}
+	}
+	b.dies(beforeCommit)
+	if _, no := b.run(exitUsage, "txn", "commit", "nobody"); !strings.Contains(no, `"nobody"`) {
+		t.Errorf("an unknown name: %s", no)
+	}
+}
