@@ -95,7 +95,8 @@ type Config struct {
 	// Poison is the policy for bad records. Its zero value fails the job and shows the record.
 	Poison Poison
 
-	// ExactlyOnce refuses a pipeline with a sink that is neither two-phase nor idempotent. false = any sink will do.
+	// ExactlyOnce refuses a pipeline that doesn't give it from end to end, be it in effect, and says which part limits it (Plan has
+	// the same for any pipeline). false = what the parts give will do.
 	ExactlyOnce bool
 
 	// BatchSize is how many records go through an exchange at a time, if they fit into

@@ -18,10 +18,12 @@ func From[T any, S source.Split](p *Pipeline, name string, src source.Source[T, 
 	if b, ok := source.As[source.Bounded](src); ok {
 		bounded = b.Bounded()
 	}
+	r, ok := source.As[source.Replayable](src)
+	once := ok && !r.Replayable()
 	if c, ok := source.As[source.Preflight](src); ok {
 		v.check = append(v.check, c.Preflight)
 	}
-	v.source = &sourceVertex{bounded: bounded, open: func(ctx context.Context, t source.Task) (splitDriver, error) {
+	v.source = &sourceVertex{bounded: bounded, once: once, open: func(ctx context.Context, t source.Task) (splitDriver, error) {
 		e, err := src.Enumerator(ctx, t)
 		if err != nil {
 			return nil, err
@@ -48,6 +50,7 @@ func From[T any, S source.Split](p *Pipeline, name string, src source.Source[T, 
 // sourceVertex is what the coordinator needs of a source.
 type sourceVertex struct {
 	bounded bool
+	once    bool // what was read can't be read again
 	ticks   bool // its clocks depend on the machine's: idleness, alignment
 	open    func(ctx context.Context, t source.Task) (splitDriver, error)
 }

@@ -197,8 +197,9 @@ func (p *Pipeline) checkVertex(v *vertex) (errs []error) {
 		errs = append(errs, fault.New(fault.BadPipeline, "operator %q commits in two phases, and Config.AtLeastOnce counts records twice", v.name).
 			At(v.line).WithFix("leave AtLeastOnce unset, or use a plain sink"))
 	}
-	if p.cfg.ExactlyOnce && v.sinkOK == "at least once" {
-		errs = append(errs, fault.New(fault.NotIdempotent, "sink %q writes at least once", v.name).At(v.line))
+	if g := p.guarantee(v); p.cfg.ExactlyOnce && v.sinkOK != "" && g.Limit != "" {
+		errs = append(errs, fault.New(fault.NotIdempotent, "what sink %q gets isn't exactly once but %s, limited by %s: %s", v.name, g.Promise, g.Limit, g.Why).
+			At(v.line).WithFix("%s; or leave Config.ExactlyOnce unset", g.Fix))
 	}
 	for _, l := range v.inputs {
 		if l.from.borrowed && !(l.kind == linkForward && len(v.inputs) == 1) {

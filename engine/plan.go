@@ -38,6 +38,8 @@ type PlanGuarantee struct {
 	Sources []string `json:"sources"`
 	Promise string   `json:"promise"` // one of the Promise constants
 	Why     string   `json:"why"`
+	Limit   string   `json:"limited_by,omitempty"` // the operator or setting without which it would be exactly once; "" = none
+	Fix     string   `json:"fix,omitempty"`        // what to do about that
 }
 
 // What a pipeline can promise from end to end.
@@ -85,24 +87,33 @@ func planLink(l *link) PlanLink {
 	return PlanLink{From: l.from.name, To: l.to.name, Port: l.port, Kind: kind}
 }
 
-// guarantee works out the promise of one sink. Positions of sources belong to the engine, so every source is replayable;
-// what is left to decide is whether they are stored, and what the destination does with a replay.
+// guarantee works out the promise of one sink: whether positions are stored, whether the sources can go back to them, what the
+// pipeline does with barriers, and what the destination does with a replay. The first that falls short is named.
 func (p *Pipeline) guarantee(v *vertex) PlanGuarantee {
 	g := PlanGuarantee{Sink: v.name, Sources: []string{}}
+	once := ""
 	for _, s := range p.sourcesOf(v) {
 		g.Sources = append(g.Sources, s.name)
+		if s.source.once && once == "" {
+			once = s.name
+		}
 	}
+	set := func(promise, why, limit, fix string) { g.Promise, g.Why, g.Limit, g.Fix = promise, why, limit, fix }
 	switch {
 	case !p.stored():
-		g.Promise, g.Why = PromiseNone, "without a state directory each run begins anew"
+		set(PromiseNone, "without a state directory each run begins anew", "Config.Dir", "give the job a state directory (-state)")
+	case once != "":
+		set(PromiseNone, "source "+once+" can't read again what it read since the last checkpoint, so a restart loses it", once,
+			"read from something that keeps what was read, such as a log")
 	case p.cfg.AtLeastOnce:
-		g.Promise, g.Why = PromiseAtLeastOnce, "records that overtake a barrier are in the checkpoint and are read again after a restart"
+		set(PromiseAtLeastOnce, "records that overtake a barrier are in the checkpoint and are read again after a restart",
+			"Config.AtLeastOnce", "leave it unset (-checkpoint-mode=exactly-once)")
 	case v.commit != nil:
-		g.Promise, g.Why = PromiseExactlyOnce, "positions and transactions belong to one checkpoint"
+		set(PromiseExactlyOnce, "positions and transactions belong to one checkpoint", "", "")
 	case v.sinkOK == "idempotent":
-		g.Promise, g.Why = PromiseInEffect, "records since the last checkpoint may be written again, which changes nothing as long as they come out the same"
+		set(PromiseInEffect, "records since the last checkpoint may be written again, which changes nothing as long as they come out the same", "", "")
 	default:
-		g.Promise, g.Why = PromiseAtLeastOnce, "records since the last checkpoint may be written again"
+		set(PromiseAtLeastOnce, "records since the last checkpoint may be written again", v.name, "use a two-phase sink (ToTx), or one that is idempotent")
 	}
 	return g
 }

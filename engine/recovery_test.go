@@ -278,11 +278,3 @@ func TestPauseBetweenCheckpoints(t *testing.T) {
 		})
 	}
 }
-
-func TestExactlyOnceIsRefusedWhenTheSinkCannot(t *testing.T) {
-	p := engine.New(engine.Config{Name: "guarantee", ExactlyOnce: true})
-	engine.To(engine.From(p, "in", &enginetest.Script[int]{}), "out", &enginetest.Collect[int]{})
-	if err := p.Check(); codeOf(err) != "WL1304" {
-		t.Errorf("got %v", err)
-	}
-}

@@ -24,6 +24,7 @@ var (
 	_ source.Bounded               = Source[string]{}
 	_ source.Preflight             = Source[string]{}
 	_ source.Borrower              = Source[string]{}
+	_ source.Replayable            = Source[string]{}
 )
 
 // Of puts stages in a chain.
@@ -46,6 +47,19 @@ func (c Source[T]) Borrowed() bool {
 		}
 	}
 	return false
+}
+
+// Replayable says whether all stages are that don't depend on a start.
+func (c Source[T]) Replayable() bool {
+	for _, s := range c.Stages {
+		if s.fixed == nil {
+			continue
+		}
+		if r, ok := source.As[source.Replayable](s.fixed.source()); ok && !r.Replayable() {
+			return false
+		}
+	}
+	return true
 }
 
 // Preflight checks the chain and every stage that doesn't depend on a start; the others are checked when it is known.

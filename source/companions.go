@@ -55,6 +55,10 @@ type Ordered interface{ Ordered() bool }
 // Bounded is a Source that knows whether its input ends. A source without it is taken to be bounded.
 type Bounded interface{ Bounded() bool }
 
+// Replayable is a Source that knows whether what was read can be read again from an older position. Where it can't, such as from
+// a socket, records since the last checkpoint are lost by a restart. A source without it is taken to be replayable.
+type Replayable interface{ Replayable() bool }
+
 // Preflight is a Source that can check its settings against the live system before the first record: existence,
 // permission, limits. It is called once at start; an error stops the job and should name the setting and the fix.
 type Preflight interface {

@@ -95,8 +95,8 @@ var statusPage = template.Must(template.New("status").Parse(`<!DOCTYPE html>
 {{with .Status.Failures}}<table><tr><th>Failed</th><th>Region</th><th>Task</th><th>Operator</th><th>Down</th><th>Again from checkpoint</th><th>Error</th></tr>
 {{range .}}<tr><td>{{.At.Format "2006-01-02 15:04:05.000"}}</td><td>{{.Region}}</td><td>{{.Task}}</td><td>{{.Operator}}</td><td class="n">{{.Down}}</td><td class="n">{{.Epoch}}</td><td><code>{{.Error}}</code></td></tr>
 {{end}}</table>{{end}}
-<table><tr><th>From</th><th>To</th><th>Guarantee</th><th>Why</th></tr>
-{{range .Plan.Guarantees}}<tr><td>{{range .Sources}}{{.}} {{end}}</td><td>{{.Sink}}</td><td>{{.Promise}}</td><td>{{.Why}}</td></tr>
+<table><tr><th>From</th><th>To</th><th>Guarantee</th><th>Why</th><th>Limited by</th></tr>
+{{range .Plan.Guarantees}}<tr><td>{{range .Sources}}{{.}} {{end}}</td><td>{{.Sink}}</td><td>{{.Promise}}</td><td>{{.Why}}</td><td>{{.Limit}}</td></tr>
 {{end}}</table>
 </body></html>
 `))

@@ -74,6 +74,9 @@ func planText(pl engine.Plan) string {
 	}
 	for _, g := range pl.Guarantees {
 		fmt.Fprintf(&b, "  %s -> %s: %s (%s)\n", strings.Join(g.Sources, ", "), g.Sink, g.Promise, g.Why)
+		if g.Limit != "" {
+			fmt.Fprintf(&b, "    limited by %s; to lift it: %s\n", g.Limit, g.Fix)
+		}
 	}
 	return b.String()
 }

@@ -244,7 +244,11 @@ func (c *command) work(ctx context.Context) error {
 	}
 	pl := p.Plan()
 	for _, g := range pl.Guarantees {
-		c.log.Info("guarantee", "sources", strings.Join(g.Sources, ", "), "sink", g.Sink, "promise", g.Promise, "why", g.Why)
+		log := c.log.With("sources", strings.Join(g.Sources, ", "), "sink", g.Sink, "promise", g.Promise, "why", g.Why)
+		if g.Limit != "" {
+			log = log.With("limited_by", g.Limit, "fix", g.Fix)
+		}
+		log.Info("guarantee")
 	}
 	if c.opts.addr != "" {
 		web, err := c.serve(p, pl)

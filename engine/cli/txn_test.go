@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirline/weirline/connector/files"
 	"github.com/weirline/weirline/connector/gen"
+	"github.com/weirline/weirline/connector/mysql"
 	"github.com/weirline/weirline/connector/postgres"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/internal/testsvc"
@@ -26,15 +27,16 @@ const txnRecords = 4_000
 // txnApp writes numbers into a table or into files, exactly once, and dies where it is told.
 func txnApp() App {
 	var (
-		die, url, table, out, gate string
-		without                    bool
-		rate                       float64
+		die, url, dsn, table, out, gate string
+		without                         bool
+		rate                            float64
 	)
 	return App{
 		Name: "books",
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&die, "die", "", "`step` at which the process dies")
-			fs.StringVar(&url, "url", "", "`address` of the server")
+			fs.StringVar(&url, "url", "", "`address` of a PostgreSQL server")
+			fs.StringVar(&dsn, "dsn", "", "`address` of a MariaDB server")
 			fs.StringVar(&table, "table", "", "`name` of the table")
 			fs.StringVar(&out, "out", "", "`directory` for files, if there is no server")
 			fs.StringVar(&gate, "gate", "", "`file` that must be there before anything is committed")
@@ -49,10 +51,12 @@ func txnApp() App {
 				Make: func(n int64) int64 { return n }, Count: txnRecords, PerSecond: rate, Splits: 2,
 			})
 			var to sink.TwoPhase[int64] = files.TxSink[int64]{Dir: out}
-			if url != "" {
-				to = postgres.TxSink[int64]{
-					URL: url, Table: table, Columns: []string{"n"}, Row: func(n int64) ([]any, error) { return []any{n}, nil },
-				}
+			row := func(n int64) ([]any, error) { return []any{n}, nil }
+			switch {
+			case url != "":
+				to = postgres.TxSink[int64]{URL: url, Table: table, Columns: []string{"n"}, Row: row}
+			case dsn != "":
+				to = mysql.TxSink[int64]{DSN: dsn, Table: table, Columns: []string{"n"}, Row: row}
 			}
 			if !without {
 				engine.ToTx(numbers, "out", slain{txntest.Wrap(child, to), child, gate})
@@ -127,12 +131,11 @@ func (b books) ends(args ...string) (stderr string) {
 	return stderr
 }
 
-// tables are the destinations of a test: each is given a job of its own.
-func destinations(t *testing.T) map[string]func(t *testing.T) books {
-	pg := testsvc.Postgres(t)
+// destinations each make a job of their own.
+func destinations() map[string]func(t *testing.T) books {
 	return map[string]func(t *testing.T) books{
 		"postgres": func(t *testing.T) books {
-			table := "books_" + strings.ToLower(regexp.MustCompile(`\W`).ReplaceAllString(t.Name(), "_"))
+			pg, table := testsvc.Postgres(t), tableOf(t)
 			if err := pg.Exec(t.Context(), "drop table if exists "+table+"; create table "+table+" (n int8 not null)"); err != nil {
 				t.Fatal(err)
 			}
@@ -157,6 +160,22 @@ func destinations(t *testing.T) map[string]func(t *testing.T) books {
 			}
 			return b
 		},
+		"mysql": func(t *testing.T) books {
+			m, table := testsvc.MariaDB(t), tableOf(t)
+			if err := m.Exec(t.Context(), "create table "+table+" (n bigint not null)"); err != nil {
+				t.Fatal(err)
+			}
+			b := newBooks(t, "-dsn", m.DSN, "-table", table)
+			b.clear = func() string {
+				got, err := m.Query(context.Background(), "select count(*) - count(distinct n), count(*) from "+table)
+				left, lerr := m.Query(context.Background(), "xa recover")
+				if want := fmt.Sprintf("0\t%d", txnRecords); err != nil || lerr != nil || len(got) != 1 || got[0] != want || len(left) > 0 {
+					return fmt.Sprintf("repetitions, rows: %q, %v, want %q; prepared: %q, %v", got, err, want, left, lerr)
+				}
+				return ""
+			}
+			return b
+		},
 		"files": func(t *testing.T) books {
 			out := t.TempDir()
 			b := newBooks(t, "-out", out)
@@ -176,6 +195,10 @@ func destinations(t *testing.T) map[string]func(t *testing.T) books {
 			return b
 		},
 	}
+}
+
+func tableOf(t *testing.T) string {
+	return "books_" + strings.ToLower(regexp.MustCompile(`\W`).ReplaceAllString(t.Name(), "_"))
 }
 
 func newBooks(t *testing.T, args ...string) books {
@@ -217,7 +240,7 @@ func stable(out string) string {
 
 // TestTxnAfterADeath kills a job at a step, looks at what it says of it, does what is right, and runs the job to its end.
 func TestTxnAfterADeath(t *testing.T) {
-	for name, open := range destinations(t) {
+	for name, open := range destinations() {
 		for _, c := range []struct {
 			step  txntest.Step
 			right string // "" = nothing is left
@@ -282,7 +305,7 @@ func txnGolden(t *testing.T, name, got string) {
 }
 
 func TestTxnOfALivingJob(t *testing.T) {
-	b := destinations(t)["postgres"](t)
+	b := destinations()["postgres"](t)
 	gate := filepath.Join(t.TempDir(), "gate")
 	job := start(t, []string{childVar + "=books"}, append(b.args, "-gate", gate)...)
 	job.await("commit failed; it is retried")
@@ -310,7 +333,7 @@ func TestTxnOfALivingJob(t *testing.T) {
 
 // TestTxnForced gives up a transaction that a checkpoint has: its records are gone, and the job goes on without them.
 func TestTxnForced(t *testing.T) {
-	b := destinations(t)["postgres"](t)
+	b := destinations()["postgres"](t)
 	b.dies(beforeCommit)
 	var left []leftover
 	out, _ := b.run(exitDone, "txn", "list", "-json")
@@ -325,7 +348,7 @@ func TestTxnForced(t *testing.T) {
 
 // TestTxnOfADroppedOperator leaves out the sink whose transactions wait.
 func TestTxnOfADroppedOperator(t *testing.T) {
-	b := destinations(t)["postgres"](t)
+	b := destinations()["postgres"](t)
 	b.dies(beforeCommit)
 	if _, no := b.run(exitUsage, "-without"); !strings.Contains(no, "WL1111") || !strings.Contains(no, "txn commit") {
 		t.Errorf("a start without the sink: %s", no)
@@ -345,7 +368,7 @@ func TestTxnOfADroppedOperator(t *testing.T) {
 }
 
 func TestTxnUsage(t *testing.T) {
-	b := destinations(t)["files"](t)
+	b := destinations()["files"](t)
 	for _, c := range []struct {
 		args []string
 		want string

@@ -35,6 +35,7 @@ func (f full) Reader(context.Context, source.Task) (source.Reader[int, part], er
 
 func (f full) Bounded() bool                   { f.use("Bounded"); return true }
 func (f full) Borrowed() bool                  { f.use("Borrower"); return true }
+func (f full) Replayable() bool                { f.use("Replayable"); return true }
 func (f full) Preflight(context.Context) error { f.use("Preflight"); return nil }
 
 type fullEnum struct{ full }
@@ -91,6 +92,9 @@ func try[S source.Split](t *testing.T, src source.Source[int, S], used *[]string
 	}
 	if p, ok := source.As[source.Borrower](src); ok {
 		p.Borrowed()
+	}
+	if p, ok := source.As[source.Replayable](src); ok {
+		p.Replayable()
 	}
 	if p, ok := source.As[source.Preflight](src); ok {
 		must(t, p.Preflight(t.Context()))
