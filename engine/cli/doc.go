@@ -19,6 +19,10 @@
 // Pipeline.Run, App.After. With -plan and -check neither Before nor After is called, and Build should do no I/O.
 // Main doesn't return: it ends the process with an exit code.
 //
+// The other commands speak to the running job over a socket in its state directory (status, savepoint, stop, rescale), or look at
+// what is stored without running anything: checkpoint, and txn, which also asks the sinks' committers what a dead job left in
+// their destinations. For txn, Build is called as for -check.
+//
 // # Signals and exit codes
 //
 // The first SIGINT or SIGTERM suspends the job: what is in flight is processed, one last checkpoint is taken, and the same

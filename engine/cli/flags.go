@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,8 +48,8 @@ type options struct {
 	entries   bool   // checkpoint diff
 	operator  string // checkpoint export
 	stateName string // checkpoint export
-	all       bool   // txn commit, txn abort
-	force     bool   // the same
+	all       byHand // txn commit, txn abort
+	force     byHand // the same
 }
 
 func (o *options) declare(fs *flag.FlagSet, a App) {
@@ -171,13 +172,13 @@ func (a App) parse(fs *flag.FlagSet, pr process, hide func(string)) (rest []stri
 // parseEnv sets the flags that weren't given from their twins. A binary's environment may well have a variable that ends
 // in VERSION, so -version has no twin.
 func (a App) parseEnv(fs *flag.FlagSet, env func(string) (string, bool)) error {
-	given := map[string]bool{"version": true}
+	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	var errs []error
 	fs.VisitAll(func(f *flag.Flag) {
 		name := a.twin(f.Name)
 		value, ok := env(name)
-		if given[f.Name] || !ok || value == "" {
+		if given[f.Name] || !hasTwin(f) || !ok || value == "" {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {
@@ -201,6 +202,24 @@ func (a App) twin(flagName string) string {
 		}
 		return '_'
 	}, a.Name+"_"+flagName)
+}
+
+// hasTwin says whether a flag can be set by the environment.
+func hasTwin(f *flag.Flag) bool {
+	_, by := f.Value.(*byHand)
+	return f.Name != "version" && !by
+}
+
+// byHand is a flag for the command line alone: what overrides a refusal must be meant each time.
+type byHand bool
+
+func (b *byHand) String() string   { return strconv.FormatBool(bool(*b)) }
+func (b *byHand) IsBoolFlag() bool { return true }
+
+func (b *byHand) Set(s string) error {
+	v, err := strconv.ParseBool(s)
+	*b = byHand(v)
+	return err
 }
 
 // usageError gives an error of package flag its code, and an unknown flag the name that was perhaps meant.
@@ -272,7 +291,7 @@ func (a App) help(fs *flag.FlagSet) string {
 		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
 			fmt.Fprintf(&b, " (default %s)", f.DefValue)
 		}
-		if f.Name != "version" {
+		if hasTwin(f) {
 			fmt.Fprintf(&b, " [%s]", a.twin(f.Name))
 		}
 		b.WriteString("\n")

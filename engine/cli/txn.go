@@ -27,8 +27,8 @@ var finishes = []verb{
 
 func txnFlags(o *options, fs *flag.FlagSet) {
 	fs.BoolVar(&o.json, "json", false, "txn list, txn explain: print JSON")
-	fs.BoolVar(&o.all, "all", false, "txn commit, txn abort: each transaction for which that is right")
-	fs.BoolVar(&o.force, "force", false, "txn commit, txn abort: also what loses records or writes some twice, and while the state is held")
+	fs.Var(&o.all, "all", "txn commit, txn abort: each transaction for which that is right")
+	fs.Var(&o.force, "force", "txn commit, txn abort: also what loses records or writes some twice, and while the state is held")
 }
 
 // txn looks at what a dead job left, and finishes it.
@@ -192,7 +192,7 @@ func (c *command) txnAbort(ctx context.Context, args []string) error {
 
 // finish commits or aborts what is named, or all for which that is right, with the state's claim in hand.
 func (c *command) finish(ctx context.Context, names []string, do string) error {
-	if c.opts.all == (len(names) > 0) {
+	if bool(c.opts.all) == (len(names) > 0) {
 		return fault.New(fault.Usage, "txn %s: give names of transactions or -all", do).WithFix("see txn list")
 	}
 	p, err := c.build(ctx)
@@ -218,7 +218,7 @@ func (c *command) finish(ctx context.Context, names []string, do string) error {
 		todo = slices.DeleteFunc(todo, func(l leftover) bool { return l.Action != do })
 	}
 	for _, l := range todo {
-		if err := l.refuses(do, c.opts.force); err != nil {
+		if err := l.refuses(do, bool(c.opts.force)); err != nil {
 			return err
 		}
 	}

@@ -265,7 +265,8 @@ func TestTxnAfterADeath(t *testing.T) {
 				if out, _ := b.run(exitDone, "txn", "list", "-json"); json.Unmarshal([]byte(out), &left) != nil || len(left) != 1 {
 					t.Fatalf("not one transaction in JSON: %s", out)
 				}
-				_, no := b.run(exitUsage, "txn", c.wrong, left[0].Name)
+				forced := []string{childVar + "=books", "BOOKS_FORCE=true"} // which the environment can't do
+				_, no := start(t, forced, append([]string{"txn", c.wrong, left[0].Name}, b.args...)...).end(exitUsage)
 				if !strings.Contains(no, "WL1504") {
 					t.Errorf("%s is refused by %s", c.wrong, no)
 				}
