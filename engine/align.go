@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -35,10 +36,7 @@ func (p *Pipeline) timed(v *vertex, w Watermarks) {
 	if w.Align == "" {
 		return
 	}
-	drift := w.MaxDrift
-	if drift == 0 {
-		drift = time.Minute
-	}
+	drift := cmp.Or(w.MaxDrift, time.Minute)
 	g := p.groups[w.Align]
 	if g == nil {
 		g = &alignGroup{drift: drift.Microseconds(), sources: map[*vertex]bool{}}

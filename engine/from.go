@@ -11,13 +11,10 @@ import (
 func From[T any, S source.Split](p *Pipeline, name string, src source.Source[T, S]) Stream[T] {
 	v := &vertex{canPoison: true}
 	p.add(name, "source", nil, v)
-	if b, ok := source.As[source.Borrower](src); ok && b.Borrowed() {
-		v.borrowed = true
-	}
-	bounded := true
-	if b, ok := source.As[source.Bounded](src); ok {
-		bounded = b.Bounded()
-	}
+	borrower, ok := source.As[source.Borrower](src)
+	v.borrowed = ok && borrower.Borrowed()
+	b, ok := source.As[source.Bounded](src)
+	bounded := !ok || b.Bounded()
 	r, ok := source.As[source.Replayable](src)
 	once := ok && !r.Replayable()
 	if c, ok := source.As[source.Preflight](src); ok {

@@ -61,10 +61,7 @@ func (p *Pipeline) Plan() Plan {
 	for _, v := range p.vertices {
 		op := PlanOperator{Name: v.name, Kind: v.kind, Parallelism: v.tasks, Task: v.head.name, Guarantee: v.sinkOK}
 		if v.source != nil {
-			op.Input = "unbounded"
-			if v.source.bounded {
-				op.Input = "bounded"
-			}
+			op.Input = map[bool]string{true: "bounded", false: "unbounded"}[v.source.bounded]
 		}
 		pl.Operators = append(pl.Operators, op)
 		for _, l := range v.inputs {
