@@ -240,12 +240,14 @@ func (c *command) ask(ctx context.Context, q request) (a answer, err error) {
 	return a, nil
 }
 
-func dial(ctx context.Context, dir string) (net.Conn, error) {
+func dial(ctx context.Context, dir string) (net.Conn, error) { return dialFor(ctx, dir, patience) }
+
+func dialFor(ctx context.Context, dir string, limit time.Duration) (net.Conn, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil || dir == "" {
 		return nil, errors.New("no state directory")
 	}
-	for until := time.Now().Add(patience); ; {
+	for until := time.Now().Add(limit); ; {
 		path := filepath.Join(abs, socketName)
 		if b, err := os.ReadFile(filepath.Join(abs, pointerName)); err == nil {
 			path = strings.TrimSpace(string(b))

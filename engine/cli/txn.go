@@ -70,7 +70,7 @@ func (c *command) look(ctx context.Context, names []string) (left []leftover, jo
 // that is just starting would then find taken.
 func (c *command) runs(ctx context.Context, st store.Store) string {
 	if dir := c.env.Config.Dir; dir != "" {
-		conn, err := dial(ctx, dir)
+		conn, err := dialFor(ctx, dir, 0)
 		if err != nil {
 			return ""
 		}

@@ -323,6 +323,9 @@ func TestTxnOfALivingJob(t *testing.T) {
 			t.Errorf("%s is refused by %s", do, no)
 		}
 	}
+	if done, _ := b.run(exitDone, "txn", "commit", left[0].Name, "-force"); !strings.Contains(done, ": committed; not recorded") || b.lines() == 0 {
+		t.Errorf("by force, beside the job: %q, %d rows", done, b.lines())
+	}
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
