@@ -3,6 +3,7 @@ package testsvc
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -77,18 +78,21 @@ func (k *KafkaServer) Produce(ctx context.Context, topic string, partition int, 
 
 // ReadAll returns the committed records that are in the topic now, by partition and offset. Records of an open
 // transaction, and those behind them in the same partition, aren't there yet.
+//
+// It reads everything and goes by the marks at the transactions' ends: a client that leaves out what was rolled back doesn't
+// say that it has come to the end of a partition, if nothing else is there.
 func (k *KafkaServer) ReadAll(ctx context.Context, topic string) ([]*kgo.Record, error) {
-	cl, err := k.Client(kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
+	cl, err := k.Client(kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
 	if err != nil {
 		return nil, err
 	}
 	defer cl.Close()
-	left, err := unread(ctx, kadm.NewClient(cl), topic)
+	stable, left, err := unread(ctx, kadm.NewClient(cl), topic)
 	if err != nil {
 		return nil, fmt.Errorf("read topic %s: %w", topic, err)
 	}
 	var all []*kgo.Record
+	open := map[writer][]*kgo.Record{}
 	for len(left) > 0 {
 		fs := cl.PollFetches(ctx)
 		if err := fs.Err0(); err != nil {
@@ -98,11 +102,20 @@ func (k *KafkaServer) ReadAll(ctx context.Context, topic string) ([]*kgo.Record,
 			return nil, fmt.Errorf("read topic %s partition %d: %w", topic, errs[0].Partition, errs[0].Err)
 		}
 		fs.EachRecord(func(r *kgo.Record) {
-			end, ok := left[r.Partition]
-			if ok && r.Offset < end && !r.Attrs.IsControl() {
+			w := writer{r.Partition, r.ProducerID}
+			switch {
+			case r.Attrs.IsControl():
+				if isCommit(r) {
+					all = append(all, open[w]...)
+				}
+				delete(open, w)
+			case r.Offset >= stable[r.Partition]:
+			case r.Attrs.IsTransactional():
+				open[w] = append(open[w], r)
+			default:
 				all = append(all, r)
 			}
-			if ok && r.Offset >= end-1 {
+			if r.Offset >= left[r.Partition]-1 {
 				delete(left, r.Partition)
 			}
 		})
@@ -113,24 +126,40 @@ func (k *KafkaServer) ReadAll(ctx context.Context, topic string) ([]*kgo.Record,
 	return all, nil
 }
 
-// unread returns the offsets before which everything is committed, for the partitions that hold anything.
-func unread(ctx context.Context, adm *kadm.Client, topic string) (map[int32]int64, error) {
+// writer is who has at most one transaction in a partition.
+type writer struct {
+	partition int32
+	producer  int64
+}
+
+// isCommit says whether a control record is the mark of a commit: its key is a version and a kind.
+func isCommit(r *kgo.Record) bool {
+	return len(r.Key) >= 4 && binary.BigEndian.Uint16(r.Key[2:]) == 1
+}
+
+// unread returns, for the partitions that hold anything, the offsets before which the fate of everything is known, and their
+// ends, where the marks are.
+func unread(ctx context.Context, adm *kadm.Client, topic string) (stable, ends map[int32]int64, err error) {
+	stable, ends = map[int32]int64{}, map[int32]int64{}
 	starts, err := adm.ListStartOffsets(ctx, topic)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	ends, err := adm.ListCommittedOffsets(ctx, topic)
+	known, err := adm.ListCommittedOffsets(ctx, topic)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	left := make(map[int32]int64)
-	for p, end := range ends[topic] {
-		if err := cmp.Or(end.Err, starts[topic][p].Err); err != nil {
-			return nil, fmt.Errorf("partition %d: %w", p, err)
+	written, err := adm.ListEndOffsets(ctx, topic) // last: the marks of all that was known before
+	if err != nil {
+		return nil, nil, err
+	}
+	for p, end := range known[topic] {
+		if err := cmp.Or(end.Err, starts[topic][p].Err, written[topic][p].Err); err != nil {
+			return nil, nil, fmt.Errorf("partition %d: %w", p, err)
 		}
 		if end.Offset > starts[topic][p].Offset {
-			left[p] = end.Offset
+			stable[p], ends[p] = end.Offset, written[topic][p].Offset
 		}
 	}
-	return left, nil
+	return stable, ends, nil
 }

@@ -1,7 +1,9 @@
 package testsvc_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -111,6 +114,45 @@ func TestKafkaReadAllLeavesOutUncommitted(t *testing.T) {
 		} else if time.Now().After(deadline) {
 			t.Fatalf("topic holds %q, want committed and after", got)
 		}
+	}
+}
+
+// TestKafkaReadAllComesToItsEnd: the last thing whose fate is known was rolled back, by a mark behind an open transaction.
+func TestKafkaReadAllComesToItsEnd(t *testing.T) {
+	k := testsvc.Kafka(t)
+	if err := k.CreateTopic(t.Context(), "mark", 1); err != nil {
+		t.Fatal(err)
+	}
+	var cls [2]*kgo.Client
+	for i := range cls {
+		cl, err := k.Client(kgo.TransactionalID(fmt.Sprint("mark-", i)), kgo.DefaultProduceTopic("mark"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer cl.Close()
+		if err := errors.Join(cl.BeginTransaction(), cl.ProduceSync(t.Context(), kgo.StringRecord(fmt.Sprint(i))).FirstErr()); err != nil {
+			t.Fatal(err)
+		}
+		cls[i] = cl
+	}
+	if err := cls[0].EndTransaction(t.Context(), kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	stable := int64(0)
+	for stable < 1 { // the mark is written after the answer
+		ends, err := kadm.NewClient(cls[0]).ListCommittedOffsets(t.Context(), "mark")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stable = ends["mark"][0].Offset
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if rs, err := k.ReadAll(ctx, "mark"); err != nil || len(rs) > 0 {
+		t.Fatalf("topic holds %q, %v; want nothing", values(rs), err)
+	}
+	if err := cls[1].EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
 	}
 }
 
