@@ -2,6 +2,7 @@ package txntest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,10 +52,14 @@ type Kills struct {
 	// Args tell the job where its state and its destination are. They stay the same from child to child.
 	Args map[string]string
 
-	// Steps are where children die, two in a row at each. Unset: all of [Steps].
+	// Steps are where children die, several in a row at each. Unset: all of [Steps]. Empty, not nil: none dies.
 	Steps []Step
 
-	// Parallelism is that of the job; children run at it, at half and at double. Unset: 2.
+	// Deaths is how many die in a row at a step, at most three. Unset: 2.
+	Deaths int
+
+	// Parallelism is that of the job. A child that follows a dead one runs at the same, at half or at double its parallelism;
+	// after three deaths each of them has been. Unset: 2.
 	Parallelism int
 
 	// Limit bounds the life of a child. Unset: one minute.
@@ -76,28 +81,41 @@ func (k Kills) Run(t *testing.T) {
 		}
 	}
 	t.Logf("WEIRLINE_SEED=%d replays this", seed)
+	if err := k.Do(t.Context(), seed, t.Logf); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Do is Run outside of tests: it returns what went wrong. Its choices come from seed; logf, which is called by one goroutine at
+// a time, is told of each child.
+func (k Kills) Do(ctx context.Context, seed uint64, logf func(format string, args ...any)) error {
 	rnd := rand.New(rand.NewPCG(seed, 5))
 	for _, o := range k.orders(rnd) {
-		if err := k.child(t, o); !Killed(err) {
-			t.Fatalf("%s, the time %d, parallelism %d: the child should have been killed, it ended with %v", o.Step, o.Times, o.Parallelism, err)
+		err := k.child(ctx, o, logf)
+		if err == nil {
+			err = errors.New("success")
+		}
+		if !Killed(err) {
+			return fmt.Errorf("%s, the time %d, parallelism %d: the child should have been killed, it ended with %w", o.Step, o.Times, o.Parallelism, err)
 		}
 		if err := k.Check(false); err != nil {
-			t.Fatalf("after a death %s: %v", o.Step, err)
+			return fmt.Errorf("after a death %s, the time %d, parallelism %d: %w", o.Step, o.Times, o.Parallelism, err)
 		}
 	}
-	for _, o := range []order{{k.Args, k.base(), "", 0}, {k.Args, k.base(), "", 0}} { // the second has nothing left to do
-		if err := k.child(t, o); err != nil {
-			t.Fatalf("the child that lives: %v", err)
+	for range 2 { // the second has nothing left to do
+		if err := k.child(ctx, order{k.Args, k.base(), "", 0}, logf); err != nil {
+			return fmt.Errorf("the child that lives: %w", err)
 		}
 		if err := k.Check(true); err != nil {
-			t.Errorf("at the end: %v", err)
+			return fmt.Errorf("at the end: %w", err)
 		}
 	}
+	return nil
 }
 
 func (k Kills) base() int { return max(k.Parallelism, 2) }
 
-// orders are two deaths at each step. One before a recovery's step leaves the recovery something to do.
+// orders are the deaths at each step. One before a recovery's step leaves the recovery something to do.
 func (k Kills) orders(rnd *rand.Rand) (out []order) {
 	steps := k.Steps
 	if steps == nil {
@@ -113,7 +131,7 @@ func (k Kills) orders(rnd *rand.Rand) (out []order) {
 			}
 			out = append(out, order{k.Args, p, before, 1 + rnd.Int64N(3)})
 		}
-		for _, o.Parallelism = range pick(rnd, p) {
+		for _, o.Parallelism = range k.path(rnd) {
 			switch {
 			case s == BeforeFlush:
 				o.Times = 1 + rnd.Int64N(20)
@@ -131,16 +149,21 @@ func (k Kills) orders(rnd *rand.Rand) (out []order) {
 	return out
 }
 
-// pick draws two of the same, half and double.
-func pick(rnd *rand.Rand, p int) []int {
-	all := []int{p, p / 2, 2 * p}
-	rnd.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all[:2]
+// path is the parallelism of each child that dies at a step: the first one's is the job's, and the same, half and double follow in
+// any order, the last of which is back at the job's.
+func (k Kills) path(rnd *rand.Rand) []int {
+	changes := [3]func(p int) int{
+		func(p int) int { return p }, func(p int) int { return p / 2 }, func(p int) int { return p * 2 },
+	}
+	ps := []int{k.base()}
+	for _, i := range rnd.Perm(len(changes)) {
+		ps = append(ps, changes[i](ps[len(ps)-1]))
+	}
+	return ps[:min(cmp.Or(k.Deaths, 2), 3)]
 }
 
 // child runs one and logs what it has to say.
-func (k Kills) child(t *testing.T, o order) error {
-	t.Helper()
+func (k Kills) child(ctx context.Context, o order, logf func(format string, args ...any)) error {
 	told, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -149,7 +172,7 @@ func (k Kills) child(t *testing.T, o order) error {
 	if limit == 0 {
 		limit = time.Minute
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+string(told))
@@ -163,7 +186,7 @@ func (k Kills) child(t *testing.T, o order) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("it lives longer than %v: %w", limit, context.Cause(ctx))
 	}
-	t.Logf("%-20s time %d, parallelism %d: %v after %v", o.Step, o.Times, o.Parallelism, err, time.Since(began).Round(time.Millisecond))
+	logf("%-20s time %d, parallelism %d: %v after %v", o.Step, o.Times, o.Parallelism, err, time.Since(began).Round(time.Millisecond))
 	return err
 }
 
