@@ -8,10 +8,10 @@ tool := go tool -modfile=tools/go.mod
 # What the tests of a package need decides its stage: nothing, a real Kafka, Redis, S3, PostgreSQL or MariaDB, or whole processes to kill.
 uses_services := go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep '/internal/testsvc[] ]' | cut -d' ' -f1
 service_packages := $(uses_services) | grep -v '/examples/'
-crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog; } | sort -u
+crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog ./internal/matrix; } | sort -u
 unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packages))
 
-.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted chaos leaks lint fmt accept ci
+.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted matrix chaos leaks lint fmt accept ci
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,6 +75,10 @@ planted: deps ## plants the bugs of two-phase commit, one at a time, and shows t
 
 soak-tests: deps ## the long variants of the random and the crash tests
 	WEIRLINE_SOAK=1 go test -p 1 -timeout 180m ./...
+
+matrix: deps ## kills a job at each step of the commit, into each exactly-once destination: a table; ARGS='-only REGEXP'
+	go build -o bin/matrix ./internal/matrix
+	bin/matrix $(ARGS)
 
 chaos: deps ## a job over a real topic is killed for MINUTES (default 5), then its sums are compared
 	go build -o bin/chaos ./internal/chaos

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/weirline/weirline/txn/txntest"
+)
+
+// The rows below those of the steps.
+const (
+	brokerKilled   = "broker killed"
+	databaseKilled = "database killed"
+)
+
+// rows are all rows of the table, in order.
+func rows() (names []string) {
+	for _, s := range txntest.Steps() {
+		names = append(names, string(s))
+	}
+	return append(names, brokerKilled, databaseKilled)
+}
+
+// cell is one job.
+type cell struct {
+	dest destination
+	row  string
+}
+
+func (c cell) name() string { return c.dest.name + "/" + c.row }
+
+// step is where its processes die, "" if they live.
+func (c cell) step() txntest.Step {
+	if s := txntest.Step(c.row); slices.Contains(txntest.Steps(), s) {
+		return s
+	}
+	return ""
+}
+
+// matching are the cells whose names match, by destination.
+func matching(want *regexp.Regexp) (cells []cell) {
+	for _, d := range destinations {
+		for _, row := range rows() {
+			c := cell{d, row}
+			if want.MatchString(c.name()) && (row != databaseKilled || d.server != nil) {
+				cells = append(cells, c)
+			}
+		}
+	}
+	return cells
+}
+
+// board is where cells are tried, one after another.
+type board struct {
+	services
+	seed     uint64
+	rounds   int // jobs for each step
+	want     map[row]bool
+	tried    int
+	held     int
+	outcomes map[string]string // by name of the cell
+}
+
+func newBoard(dir string, seed uint64, rounds int) *board {
+	return &board{services: services{dir: dir}, seed: seed, rounds: rounds, want: truth(), outcomes: map[string]string{}}
+}
+
+// close ends the servers and removes everything.
+func (b *board) close(out io.Writer) {
+	b.kill()
+	if err := os.RemoveAll(b.dir); err != nil {
+		fmt.Fprintln(out, "matrix:", err)
+	}
+}
+
+// try returns how the promise was broken. said is told of each process.
+func (b *board) try(ctx context.Context, c cell, said func(format string, args ...any)) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	rounds := b.rounds
+	if c.step() == "" {
+		rounds = 1
+	}
+	for n := range rounds {
+		if err := b.round(ctx, c, b.seedOf(c, n), said); err != nil {
+			return fmt.Errorf("round %d: %w", n+1, err)
+		}
+	}
+	return nil
+}
+
+// seedOf stays the same whichever other cells are tried.
+func (b *board) seedOf(c cell, round int) uint64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprint(h, b.seed, c.name(), round) // never fails
+	return h.Sum64()
+}
+
+func (b *board) round(ctx context.Context, c cell, seed uint64, said func(format string, args ...any)) error {
+	args, err := b.args(ctx, c)
+	if err != nil {
+		return err
+	}
+	k := txntest.Kills{
+		Args: args, Steps: []txntest.Step{}, Deaths: 3,
+		Check: func(over bool) error { return b.check(ctx, c, args, over, said) },
+	}
+	if step := c.step(); step != "" {
+		k.Steps = append(k.Steps, step)
+		return k.Do(ctx, seed, said)
+	}
+	return b.torment(ctx, c, k, seed, said)
+}
+
+// args are what the cell's processes are told; the places they name exist.
+func (b *board) args(ctx context.Context, c cell) (map[string]string, error) {
+	broker, err := b.kafka(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b.tried++
+	name := fmt.Sprint("matrix", b.tried)
+	args := map[string]string{
+		argDest: c.dest.name, argJob: name, argDir: filepath.Join(b.dir, name+"-state"), argBroker: broker.Addr, argOut: name,
+	}
+	return args, c.dest.prepare(ctx, &b.services, args)
+}
+
+// results are those that a reader of the destination sees.
+func (b *board) results(ctx context.Context, c cell, args map[string]string) (rs []row, _ error) {
+	lines, err := c.dest.read(ctx, &b.services, args)
+	if err != nil {
+		return nil, fmt.Errorf("read the results: %w", err)
+	}
+	for _, l := range lines {
+		r, err := rowOf(l)
+		if err != nil {
+			return nil, err
+		}
+		rs = append(rs, r)
+	}
+	return rs, nil
+}
+
+// check says what is wrong in the destination.
+func (b *board) check(ctx context.Context, c cell, args map[string]string, over bool, said func(format string, args ...any)) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	got, err := b.results(ctx, c, args)
+	if err != nil {
+		return err
+	}
+	said("%d results visible", len(got))
+	if err := compare(got, b.want, over); err != nil || !over {
+		return err
+	}
+	left, err := c.dest.left(ctx, &b.services, args)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("left behind: %q", left)
+	}
+	return err
+}
+
+// torment runs the job to its end and kills a server twice meanwhile.
+func (b *board) torment(ctx context.Context, c cell, k txntest.Kills, seed uint64, said func(format string, args ...any)) error {
+	var victim server = b.broker
+	if c.row == databaseKilled {
+		var err error
+		if victim, err = c.dest.server(ctx, &b.services); err != nil {
+			return err
+		}
+	}
+	k.Args[argRate] = fmt.Sprint(records / 5) // kills come after a quarter and half of it
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- k.Do(ctx, seed, said) }()
+	rnd := rand.New(rand.NewPCG(seed, 6))
+	for n := range 2 {
+		if err := b.await(ctx, c, k.Args, (n+1)*records/4, done); err != nil {
+			return fmt.Errorf("before kill %d: %w", n+1, err)
+		}
+		victim.Kill()
+		<-time.After(time.Duration(rnd.IntN(500)) * time.Millisecond)
+		if err := victim.Restart(ctx); err != nil {
+			cancel()
+			return errors.Join(err, <-done)
+		}
+	}
+	return <-done
+}
+
+// await waits for so many results. An end of the job comes too early.
+func (b *board) await(ctx context.Context, c cell, args map[string]string, results int, done <-chan error) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		got, err := b.results(ctx, c, args)
+		if err != nil || len(got) >= results {
+			return err
+		}
+		select {
+		case err := <-done:
+			return fmt.Errorf("%d results, and the job has ended: %w", len(got), errors.Join(err, ctx.Err()))
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"github.com/weirline/weirline/connector/files"
+	"github.com/weirline/weirline/connector/kafka"
+	"github.com/weirline/weirline/connector/mysql"
+	"github.com/weirline/weirline/connector/postgres"
+	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn"
+)
+
+// destination is a column of the table.
+type destination struct {
+	name string
+
+	// prepare makes the place the results go to, named by args[argOut], and sets argAddr if there is a server.
+	prepare func(ctx context.Context, s *services, args map[string]string) error
+
+	// sink is what a child writes to.
+	sink func(args map[string]string) sink.TwoPhase[row]
+
+	// read returns the results a reader sees, as text, and left names what of the job is prepared, open or hidden.
+	read func(ctx context.Context, s *services, args map[string]string) ([]string, error)
+	left func(ctx context.Context, s *services, args map[string]string) ([]string, error)
+
+	// server is the one to kill. Unset: there is none, or it is the broker of the input.
+	server func(ctx context.Context, s *services) (server, error)
+}
+
+var destinations = []destination{toFiles, toPostgres, toMariaDB, toKafka}
+
+func find(name string) (destination, error) {
+	i := slices.IndexFunc(destinations, func(d destination) bool { return d.name == name })
+	if i < 0 {
+		return destination{}, fmt.Errorf("no destination %q", name)
+	}
+	return destinations[i], nil
+}
+
+var columns = []string{"k", "n", "total"}
+
+var toFiles = destination{
+	name: "files",
+	prepare: func(_ context.Context, s *services, args map[string]string) error {
+		args[argOut] = filepath.Join(s.dir, args[argOut])
+		return os.Mkdir(args[argOut], 0o755)
+	},
+	sink: func(args map[string]string) sink.TwoPhase[row] { return files.TxSink[row]{Dir: args[argOut]} },
+	read: func(_ context.Context, _ *services, args map[string]string) (lines []string, _ error) {
+		names, err := filepath.Glob(filepath.Join(args[argOut], "part-*"))
+		for _, name := range names {
+			b, rerr := os.ReadFile(name)
+			err = errors.Join(err, rerr)
+			lines = slices.AppendSeq(lines, strings.Lines(string(b)))
+		}
+		return lines, err
+	},
+	left: func(_ context.Context, _ *services, args map[string]string) ([]string, error) {
+		return filepath.Glob(filepath.Join(args[argOut], ".*"))
+	},
+}
+
+var toPostgres = destination{
+	name: "postgres-xa",
+	prepare: func(ctx context.Context, s *services, args map[string]string) error {
+		pg, err := s.postgres(ctx)
+		if err != nil {
+			return err
+		}
+		args[argAddr] = pg.URL
+		return pg.Exec(ctx, "create table "+args[argOut]+" (k int8 not null, n int8 not null, total int8 not null)")
+	},
+	sink: func(args map[string]string) sink.TwoPhase[row] {
+		return postgres.TxSink[row]{URL: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values}
+	},
+	read: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
+		return s.pg.Query(ctx, "select k, n, total from "+args[argOut])
+	},
+	left: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
+		gids, err := s.pg.Query(ctx, "select gid from pg_prepared_xacts")
+		return slices.DeleteFunc(gids, func(gid string) bool { return !txn.Under(gid, args[argJob]) }), err
+	},
+	server: func(ctx context.Context, s *services) (server, error) { return s.postgres(ctx) },
+}
+
+var toMariaDB = destination{
+	name: "mariadb-xa",
+	prepare: func(ctx context.Context, s *services, args map[string]string) error {
+		m, err := s.mariadb(ctx)
+		if err != nil {
+			return err
+		}
+		args[argAddr] = m.DSN
+		return m.Exec(ctx, "create table "+args[argOut]+" (k bigint not null, n bigint not null, total bigint not null)")
+	},
+	sink: func(args map[string]string) sink.TwoPhase[row] {
+		return mysql.TxSink[row]{DSN: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values}
+	},
+	read: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
+		return s.maria.Query(ctx, "select k, n, total from "+args[argOut])
+	},
+	left: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
+		rows, err := s.maria.Query(ctx, "xa recover") // format, two lengths, name
+		return slices.DeleteFunc(rows, func(r string) bool {
+			return !txn.Under(r[strings.LastIndexByte(r, '\t')+1:], args[argJob])
+		}), err
+	},
+	server: func(ctx context.Context, s *services) (server, error) { return s.mariadb(ctx) },
+}
+
+var toKafka = destination{
+	name: "kafka",
+	prepare: func(ctx context.Context, s *services, args map[string]string) error {
+		args[argAddr] = s.broker.Addr
+		return s.broker.CreateTopic(ctx, args[argOut], 2)
+	},
+	sink: func(args map[string]string) sink.TwoPhase[row] {
+		return kafka.TxSink[row]{Brokers: []string{args[argAddr]}, Topic: args[argOut], Encode: func(r row) (kafka.Record, error) {
+			return kafka.Record{Key: []byte{byte(r.Key)}, Value: []byte(r.String())}, nil
+		}}
+	},
+	read: func(ctx context.Context, s *services, args map[string]string) (values []string, _ error) {
+		if _, err := s.open(ctx, args[argJob]); err != nil {
+			return nil, err
+		}
+		rs, err := s.broker.ReadAll(ctx, args[argOut])
+		for _, r := range rs {
+			values = append(values, string(r.Value))
+		}
+		return values, err
+	},
+	left: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
+		return s.open(ctx, args[argJob])
+	},
+}
+
+// open names the transactions of a job that are neither committed nor rolled back. It waits for those that are just about to be:
+// they become visible a moment after the broker's answer.
+func (s *services) open(ctx context.Context, job string) ([]string, error) {
+	cl, err := s.broker.Client()
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		found, err := kadm.NewClient(cl).ListTransactions(ctx, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		var open, ending []string
+		for id, l := range found {
+			switch {
+			case !txn.Under(id, job):
+			case l.State == "Ongoing":
+				open = append(open, id)
+			case strings.HasPrefix(l.State, "Prepare"):
+				ending = append(ending, id)
+			}
+		}
+		if len(ending) == 0 {
+			return open, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("transactions %q don't come to their end: %w", ending, ctx.Err())
+		}
+	}
+}
