@@ -23,6 +23,8 @@
 // followed by [KafkaServer.Restart] with everything it acknowledged, at the same address. On Linux a server never
 // outlives the process that started it, however that process ends. Only processes started here are ever signalled.
 //
+// [StartProxy] puts a bad network before any of them.
+//
 // What has to be installed is what `make deps` installs. A missing piece fails the test; it never skips it.
 //
 // The methods of one server may be called from several goroutines, but Kill, Restart and Stop of the same server are

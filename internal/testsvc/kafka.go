@@ -26,6 +26,9 @@ type KafkaOptions struct {
 	// User and Password open a second listener, [KafkaServer.SASLAddr], that wants them, by SASL PLAIN or
 	// SCRAM-SHA-256, without TLS. Unset = no such listener.
 	User, Password string
+	// Proxied opens a listener for clients that come by way of [KafkaServer.Proxy]. Brokers tell their clients where to connect, so
+	// that a proxy before any other listener would soon be left aside.
+	Proxied bool
 	// TransactionVersion is the level of the transaction protocol that the broker is formatted with. Unset = its newest.
 	TransactionVersion int
 	// Heap is how much memory the broker gets, as java writes it ("1g"), for benchmarks: it then is also compiled for
@@ -45,9 +48,11 @@ type KafkaServer struct {
 	// Dir holds the data, server.properties and kafka.log.
 	Dir string
 
-	jars string
-	heap string
-	proc *proc
+	jars  string
+	heap  string
+	proc  *proc
+	inner string // the listener with Proxied
+	outer string // where its clients connect
 }
 
 // StartKafka starts a broker with a new data directory under dir, which is created if absent, must not hold a broker
@@ -98,7 +103,7 @@ func kafkaJars() (string, error) {
 
 // create chooses the ports, writes the settings and formats the data directory.
 func (k *KafkaServer) create(ctx context.Context, o KafkaOptions) error {
-	var ports [3]int
+	var ports [5]int
 	for i := range ports {
 		p, err := freePort()
 		if err != nil {
@@ -109,6 +114,9 @@ func (k *KafkaServer) create(ctx context.Context, o KafkaOptions) error {
 	k.Addr = hostPort(ports[0])
 	if o.User != "" {
 		k.SASLAddr = hostPort(ports[2])
+	}
+	if o.Proxied {
+		k.inner, k.outer = hostPort(ports[3]), hostPort(ports[4])
 	}
 	if err := os.MkdirAll(k.Dir, 0o755); err != nil {
 		return fmt.Errorf("create directory: %w", err)
@@ -129,6 +137,9 @@ func (k *KafkaServer) create(ctx context.Context, o KafkaOptions) error {
 	}
 	return nil
 }
+
+// Proxy starts a proxy before a broker with [KafkaOptions.Proxied]. There can be one at a time.
+func (k *KafkaServer) Proxy() (*Proxy, error) { return StartProxy(k.outer, k.inner) }
 
 func (k *KafkaServer) settings() string { return filepath.Join(k.Dir, "server.properties") }
 

@@ -17,7 +17,7 @@ var kafkaDefaults = map[string]string{
 	"process.roles":                    "broker,controller",
 	"node.id":                          "1",
 	"controller.listener.names":        "CONTROLLER",
-	"listener.security.protocol.map":   "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT",
+	"listener.security.protocol.map":   "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT",
 	"inter.broker.listener.name":       "PLAINTEXT",
 	"broker.session.timeout.ms":        "2000",
 	"broker.heartbeat.interval.ms":     "300",
@@ -54,6 +54,10 @@ func kafkaProperties(k *KafkaServer, controller string, o KafkaOptions) []byte {
 		p["listener.name.sasl.plain.sasl.jaas.config"] = fmt.Sprintf(
 			"org.apache.kafka.common.security.plain.PlainLoginModule required user_%s=%q;", o.User, o.Password)
 		p["listener.name.sasl.scram-sha-256.sasl.jaas.config"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+	}
+	if o.Proxied {
+		p["listeners"] += ",PROXIED://" + k.inner
+		p["advertised.listeners"] += ",PROXIED://" + k.outer
 	}
 	maps.Copy(p, o.Properties)
 	var b bytes.Buffer
