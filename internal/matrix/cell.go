@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -20,6 +18,8 @@ import (
 const (
 	brokerKilled   = "broker killed"
 	databaseKilled = "database killed"
+	networkCut     = "network cut"
+	networkSlow    = "network slow"
 )
 
 // rows are all rows of the table, in order.
@@ -27,7 +27,7 @@ func rows() (names []string) {
 	for _, s := range txntest.Steps() {
 		names = append(names, string(s))
 	}
-	return append(names, brokerKilled, databaseKilled)
+	return append(names, brokerKilled, databaseKilled, networkCut, networkSlow)
 }
 
 // cell is one job.
@@ -168,50 +168,4 @@ func (b *board) check(ctx context.Context, c cell, args map[string]string, over 
 		err = fmt.Errorf("left behind: %q", left)
 	}
 	return err
-}
-
-// torment runs the job to its end and kills a server twice meanwhile.
-func (b *board) torment(ctx context.Context, c cell, k txntest.Kills, seed uint64, said func(format string, args ...any)) error {
-	var victim server = b.broker
-	if c.row == databaseKilled {
-		var err error
-		if victim, err = c.dest.server(ctx, &b.services); err != nil {
-			return err
-		}
-	}
-	k.Args[argRate] = fmt.Sprint(records / 5) // kills come after a quarter and half of it
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- k.Do(ctx, seed, said) }()
-	rnd := rand.New(rand.NewPCG(seed, 6))
-	for n := range 2 {
-		if err := b.await(ctx, c, k.Args, (n+1)*records/4, done); err != nil {
-			return fmt.Errorf("before kill %d: %w", n+1, err)
-		}
-		victim.Kill()
-		<-time.After(time.Duration(rnd.IntN(500)) * time.Millisecond)
-		if err := victim.Restart(ctx); err != nil {
-			cancel()
-			return errors.Join(err, <-done)
-		}
-	}
-	return <-done
-}
-
-// await waits for so many results. An end of the job comes too early.
-func (b *board) await(ctx context.Context, c cell, args map[string]string, results int, done <-chan error) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		got, err := b.results(ctx, c, args)
-		if err != nil || len(got) >= results {
-			return err
-		}
-		select {
-		case err := <-done:
-			return fmt.Errorf("%d results, and the job has ended: %w", len(got), errors.Join(err, ctx.Err()))
-		case <-tick.C:
-		}
-	}
 }

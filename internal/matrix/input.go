@@ -4,23 +4,35 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/weirline/weirline/internal/testsvc"
 )
+
+// fillBatch is small, so that a job has never fetched more than a part of the input.
+const fillBatch = 200
 
 // fill writes the input.
 func fill(ctx context.Context, k *testsvc.KafkaServer) error {
 	if err := k.CreateTopic(ctx, topic, partitions); err != nil {
 		return err
 	}
-	var values [partitions][]string
+	cl, err := k.Client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	var batch []*kgo.Record
 	for seq := range records {
 		e := eventAt(seq)
-		values[e.partition()] = append(values[e.partition()], e.String())
-	}
-	for p, vs := range values {
-		if err := k.Produce(ctx, topic, p, vs...); err != nil {
-			return err
+		batch = append(batch, &kgo.Record{Topic: topic, Partition: e.partition(), Value: []byte(e.String())})
+		if len(batch) < fillBatch && seq < records-1 {
+			continue
 		}
+		if err := cl.ProduceSync(ctx, batch...).FirstErr(); err != nil {
+			return fmt.Errorf("fill the topic: %w", err)
+		}
+		batch = batch[:0]
 	}
 	return nil
 }

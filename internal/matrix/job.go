@@ -36,7 +36,7 @@ func eventAt(seq int) event {
 }
 
 // partition keeps the records of a key in order: each result is then the same whoever computes it.
-func (e event) partition() int { return int(e.Key % partitions) }
+func (e event) partition() int32 { return int32(e.Key % partitions) }
 
 func (e event) String() string { return fmt.Sprint(e.Key, " ", e.Value) }
 
@@ -93,7 +93,7 @@ func job(c *txntest.Child) error {
 		CheckpointEvery: 20 * time.Millisecond, Restart: engine.Restart{Attempts: 1000, MaxDelay: 500 * time.Millisecond},
 	})
 	s := engine.From(p, "events", reader.RateLimit(kafka.Source[event]{
-		Brokers: []string{c.Args[argBroker]}, Topics: []string{topic}, Decode: decode, Stop: kafka.StopLatest,
+		Brokers: []string{c.Args[argBroker]}, Topics: []string{topic}, Decode: decode, Stop: kafka.StopLatest, FetchBytes: 4 << 10,
 	}, rate))
 	sums := engine.Process(engine.KeyBy(s, func(e event) uint32 { return e.Key }), "sum", func() *summer { return &summer{} })
 	engine.ToTx(sums, "out", txntest.Wrap(c, d.sink(c.Args)))

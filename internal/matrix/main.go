@@ -12,14 +12,16 @@
 //	...
 //	broker killed       ok     ok           ok          ok
 //	database killed     -      ok           ok          -
+//	network cut         ok     ok           ok          ok
+//	network slow        ok     ok           ok          ok
 //
-//	matrix: 66 of 66 hold
+//	matrix: 74 of 74 hold
 //
 // A cell of the table is some jobs, each with a topic, table or directory of its own, in processes that die by SIGKILL: three in a
 // row at the cell's step, then two that live to the end of the input. Of those that follow a death one runs at the same, one
-// at half and one at double the parallelism of the one that died. In the last rows nobody dies but a server, twice while the
-// job runs, and comes back. After each death no result may be wrong or visible twice; at the end each must be there, and
-// nothing be prepared, open or hidden.
+// at half and one at double the parallelism of the one that died. In the last rows nobody dies
+// but a server, or the network is cut, silent or slow, twice while the job runs. After each death no result may be wrong or
+// visible twice; at the end each must be there, and nothing be prepared, open or hidden.
 //
 // The exit code is 1 if a cell doesn't hold; the fate of its processes is then printed below it. The seed decides how often a
 // step is passed before the process dies there, and the order of the parallelisms.

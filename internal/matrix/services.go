@@ -26,7 +26,7 @@ func (s *services) kafka(ctx context.Context) (*testsvc.KafkaServer, error) {
 	if s.broker != nil {
 		return s.broker, nil
 	}
-	k, err := testsvc.StartKafka(ctx, filepath.Join(s.dir, "kafka"), testsvc.KafkaOptions{})
+	k, err := testsvc.StartKafka(ctx, filepath.Join(s.dir, "kafka"), testsvc.KafkaOptions{Proxied: true})
 	if err != nil {
 		return nil, err
 	}
