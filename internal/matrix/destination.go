@@ -38,7 +38,7 @@ type destination struct {
 	server func(ctx context.Context, s *services) (server, error)
 }
 
-var destinations = []destination{toFiles, toPostgres, toMariaDB, toKafka}
+var destinations = []destination{toFiles, toPostgres, toLedger, toMariaDB, toKafka}
 
 func find(name string) (destination, error) {
 	i := slices.IndexFunc(destinations, func(d destination) bool { return d.name == name })
@@ -92,6 +92,29 @@ var toPostgres = destination{
 		return slices.DeleteFunc(gids, func(gid string) bool { return !txn.Under(gid, args[argJob]) }), err
 	},
 	server: func(ctx context.Context, s *services) (server, error) { return s.postgres(ctx) },
+}
+
+var toLedger = destination{
+	name:    "postgres-ledger",
+	prepare: toPostgres.prepare,
+	sink: func(args map[string]string) sink.TwoPhase[row] {
+		return postgres.TxSink[row]{URL: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values, Mode: postgres.Ledger}
+	},
+	read: toPostgres.read,
+	left: func(ctx context.Context, s *services, args map[string]string) (left []string, _ error) {
+		left, err := s.pg.Query(ctx, fmt.Sprintf("select slot from weirline.ledger where slot like '%s-%%' and applied is null", args[argJob]))
+		stages, serr := s.pg.Query(ctx, fmt.Sprintf("select format('weirline.%%I', relname) from pg_class where relname like 'stage\\_%s-%%'", args[argJob]))
+		err = errors.Join(err, serr)
+		if err == nil && len(stages) == 0 {
+			return nil, errors.New("the ledger has no staging table")
+		}
+		for _, stage := range stages {
+			rows, serr := s.pg.Query(ctx, "select 'rows in "+stage+"' from "+stage+" limit 1")
+			left, err = append(left, rows...), errors.Join(err, serr)
+		}
+		return left, err
+	},
+	server: toPostgres.server,
 }
 
 var toMariaDB = destination{

@@ -7,21 +7,21 @@
 //
 //	ok    postgres-xa/after prepare      3.2 s
 //	...
-//	                    files  postgres-xa  mariadb-xa  kafka
-//	before flush        ok     ok           ok          ok
+//	                    files  postgres-xa  postgres-ledger  mariadb-xa  kafka
+//	before flush        ok     ok           ok               ok          ok
 //	...
-//	broker killed       ok     ok           ok          ok
-//	database killed     -      ok           ok          -
-//	network cut         ok     ok           ok          ok
-//	network slow        ok     ok           ok          ok
+//	broker killed       ok     ok           ok               ok          ok
+//	database killed     -      ok           ok               ok          -
+//	network cut         ok     ok           ok               ok          ok
+//	network slow        ok     ok           ok               ok          ok
 //
-//	matrix: 74 of 74 hold
+//	matrix: 93 of 93 hold
 //
 // A cell of the table is some jobs, each with a topic, table or directory of its own, in processes that die by SIGKILL: three in a
-// row at the cell's step, then two that live to the end of the input. Of those that follow a death one runs at the same, one
-// at half and one at double the parallelism of the one that died. In the last rows nobody dies
-// but a server, or the network is cut, silent or slow, twice while the job runs. After each death no result may be wrong or
-// visible twice; at the end each must be there, and nothing be prepared, open or hidden.
+// row at the cell's step, then two that live to the end of the input. Of those that follow a death one runs at the same, one at
+// half and one at double the parallelism of the one that died. In the last rows nobody dies but a server, or the network is
+// cut, silent or slow, twice while the job runs. After each death no result may be wrong or visible twice; at the end each must
+// be there, and nothing be prepared, staged, open or hidden.
 //
 // The exit code is 1 if a cell doesn't hold; the fate of its processes is then printed below it. The seed decides how often a
 // step is passed before the process dies there, and the order of the parallelisms.
@@ -96,7 +96,7 @@ func (b *board) judge(ctx context.Context, c cell, verbose bool, out io.Writer) 
 		b.held++
 	}
 	b.outcomes[c.name()] = outcome
-	fmt.Fprintf(out, "%-5s %-32s %5.1f s\n", outcome, c.name(), time.Since(began).Seconds())
+	fmt.Fprintf(out, "%-5s %-36s %5.1f s\n", outcome, c.name(), time.Since(began).Seconds())
 	if err != nil || verbose {
 		for _, line := range said {
 			fmt.Fprintln(out, "     ", line)
