@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -160,12 +161,13 @@ func (b *board) check(ctx context.Context, c cell, args map[string]string, over 
 		return err
 	}
 	said("%d results visible", len(got))
-	if err := compare(got, b.want, over); err != nil || !over {
+	err = compare(got, b.want, over)
+	if !over {
 		return err
 	}
-	left, err := c.dest.left(ctx, &b.services, args)
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("left behind: %q", left)
+	left, lerr := c.dest.left(ctx, &b.services, args)
+	if lerr == nil && len(left) > 0 {
+		lerr = fmt.Errorf("left behind: %q", left)
 	}
-	return err
+	return errors.Join(err, lerr)
 }
