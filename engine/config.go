@@ -231,9 +231,6 @@ func (c Config) validate() (errs []error) {
 	if c.Unaligned && (c.AtLeastOnce || c.MaxConcurrent > 1) {
 		bad("Config: Unaligned excludes AtLeastOnce and a MaxConcurrent above 1")
 	}
-	if c.AtLeastOnce && c.ExactlyOnce {
-		bad("Config: AtLeastOnce and ExactlyOnce exclude each other")
-	}
 	if c.Restart.Factor < 1 {
 		bad("Config.Restart.Factor is %v: use 1 or more", c.Restart.Factor)
 	}

@@ -13,20 +13,19 @@ func From[T any, S source.Split](p *Pipeline, name string, src source.Source[T, 
 	p.add(name, "source", nil, v)
 	borrower, ok := source.As[source.Borrower](src)
 	v.borrowed = ok && borrower.Borrowed()
-	b, ok := source.As[source.Bounded](src)
-	bounded := !ok || b.Bounded()
-	r, ok := source.As[source.Replayable](src)
-	once := ok && !r.Replayable()
+	end, knows := source.As[source.Bounded](src)
+	again, says := source.As[source.Replayable](src)
 	if c, ok := source.As[source.Preflight](src); ok {
 		v.check = append(v.check, c.Preflight)
 	}
-	v.source = &sourceVertex{bounded: bounded, once: once, open: func(ctx context.Context, t source.Task) (splitDriver, error) {
+	v.source = &sourceVertex{bounded: !knows || end.Bounded(), once: says && !again.Replayable()}
+	v.source.open = func(ctx context.Context, t source.Task) (splitDriver, error) {
 		e, err := src.Enumerator(ctx, t)
 		if err != nil {
 			return nil, err
 		}
 		return newSplitTable(e), nil
-	}}
+	}
 	v.build = func(b *builder) (any, error) {
 		bad, next, err := poisonAndNext[T](b, v)
 		if err != nil {

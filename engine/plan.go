@@ -100,8 +100,7 @@ func (p *Pipeline) guarantee(v *vertex) PlanGuarantee {
 	case !p.stored():
 		set(PromiseNone, "without a state directory each run begins anew", "Config.Dir", "give the job a state directory (-state)")
 	case once != "":
-		set(PromiseNone, "source "+once+" can't read again what it read since the last checkpoint, so a restart loses it", once,
-			"read from something that keeps what was read, such as a log")
+		set(PromiseNone, "a restart loses what source "+once+" has read since the last checkpoint", once, "read from something that keeps it, as a log does")
 	case p.cfg.AtLeastOnce:
 		set(PromiseAtLeastOnce, "records that overtake a barrier are in the checkpoint and are read again after a restart",
 			"Config.AtLeastOnce", "leave it unset (-checkpoint-mode=exactly-once)")

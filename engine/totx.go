@@ -51,11 +51,10 @@ func (p *Pipeline) Committer(ctx context.Context, t sink.Task) (sink.Committer, 
 			t.Operator = name
 		}
 	}
-	v := p.byName[t.Operator]
-	if v == nil || v.commit == nil {
-		return nil, nil
+	if v := p.byName[t.Operator]; v != nil && v.commit != nil {
+		return v.commit(ctx, t)
 	}
-	return v.commit(ctx, t)
+	return nil, nil
 }
 
 // committerMaker makes the one committer of an operator.

@@ -31,6 +31,11 @@ func TestGuaranteesOfTheConnectors(t *testing.T) {
 		"postgres": {tx(postgres.TxSink[int64]{Table: "t", Columns: []string{"n"}, Row: row}), "in -> out: exactly once ("},
 		"mysql":    {tx(mysql.TxSink[int64]{DSN: "u@tcp(h)/d", Table: "t", Columns: []string{"n"}, Row: row}), "in -> out: exactly once ("},
 		"redis":    {plain(redis.Sink[int64]{Do: func(int64, *redis.Cmds) error { return nil }}), "in -> out: exactly once in effect ("},
+		"kafka, two-phase": {
+			tx(kafka.TxSink[int64]{Brokers: []string{"h:1"}, Topic: "t", Encode: func(int64) (kafka.Record, error) { return kafka.Record{}, nil }}),
+			"in -> out: exactly once (",
+		},
+		"ledger": {tx(postgres.TxSink[int64]{Table: "t", Columns: []string{"n"}, Row: row, Mode: postgres.Ledger}), "in -> out: exactly once ("},
 		"kafka": {
 			plain(kafka.Sink[int64]{Brokers: []string{"h:1"}, Topic: "t", Encode: func(int64) (kafka.Record, error) { return kafka.Record{}, nil }}),
 			"limited by out; to lift it: use a two-phase sink",
