@@ -23,7 +23,8 @@
 // engine would, one goroutine at a time. The destination may be shared: slots and records are the promise's own.
 //
 // [Kills] runs a job, which is a function given to [Main], in child processes. A child wraps its sink ([Wrap]) and its store
-// ([Child.Store]), and dies by SIGKILL at the [Step] it is told, without a last word to anybody. The next one resumes at
-// another parallelism, dies at the same step, and so on; the last lives to the end of the input. A child also ends, which fails
-// the test, if a slot is used again before the commit of the transaction in it was recorded.
+// ([Child.Store]), and dies by SIGKILL at the [Step] it is told, without a last word to anybody. The next one resumes at the
+// same, at half or at double the parallelism, dies at the same step, and so on; the last lives to the end of the input.
+// A child also ends, which fails the test, if a slot is used again before the commit of the transaction in it was recorded.
+// [Kills.Do] is the same for programs.
 package txntest
