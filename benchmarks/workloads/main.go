@@ -113,6 +113,9 @@ func parse(args []string) (name string, o options, err error) {
 	if keys < 1 || keys >= 1<<32 || f.NArg() > 0 || o.rate <= 0 {
 		return "", o, errors.New(usage)
 	}
+	if args[0] == "w4" && o.kafka == "" || args[0] == "w6" && o.postgres == "" {
+		return "", o, errors.New("w4 needs -kafka, the address of a broker, and w6 -postgres, the URL of a server")
+	}
 	switch o.keys = uint32(keys); backend {
 	case "memory":
 	case "pebble":

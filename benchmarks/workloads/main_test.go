@@ -59,7 +59,7 @@ func TestRecovers(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range []string{"", "w1", "w4 5", "w1 x", "w1 0", "w1 5 -keys 0", "w1 5 more", "w1 5 -rate -1", "w1 5 -nonsense", "w2 5 -backend tape"} {
+	for _, args := range []string{"", "w1", "w5 5", "w4 5", "w6 5", "w1 x", "w1 0", "w1 5 -keys 0", "w1 5 more", "w1 5 -rate -1", "w1 5 -nonsense", "w2 5 -backend tape"} {
 		if _, _, err := parse(strings.Fields(args)); err == nil {
 			t.Errorf("%q is accepted", args)
 		}
