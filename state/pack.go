@@ -8,8 +8,8 @@ import (
 )
 
 // A key group is on the disk as single entries, or as a pack with single entries over it. A pack is all entries that the group
-// had at one moment, put together into a few values: writing and reading it costs a tenth of what as many single entries
-// do. It is made by a capture, of a group that is in memory as a whole and has changed much, so nobody looks for a key in
+// had at one moment, put together into a few values: writing and reading it costs less than half of what as many single
+// entries do. It is made by a capture, of a group that is in memory as a whole and has changed much, so nobody looks for a key in
 // it: the first access after a restore reads all of the group back, or turns the pack into single entries if memory has no
 // room. So does eviction. See docs/design/packed-groups.md.
 
