@@ -3,6 +3,7 @@ package leaks
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"sync"
@@ -31,6 +32,8 @@ type counts struct{ goroutines, handles int }
 func (c counts) String() string {
 	return fmt.Sprintf("%d goroutines, %d file handles", c.goroutines, c.handles)
 }
+
+func (c counts) above(o counts) bool { return c.goroutines > o.goroutines || c.handles > o.handles }
 
 // now counts. File handles are counted where the system shows them; elsewhere they are 0.
 func now(t *testing.T) counts {
@@ -70,17 +73,24 @@ func (f *faulty) pass(v int64) int64 {
 	return v
 }
 
-// TestRestarts restarts a job with state, windows, a two-phase sink and a state directory very often: at the start of each
-// attempt there must be as many goroutines and open files as at the start of the second.
+// TestRestarts restarts a job with state, windows, a two-phase sink and a state directory very often: no restart may begin
+// with more goroutines or open files than any before it.
 func TestRestarts(t *testing.T) {
 	n, f := restarts(), &faulty{}
 	f.left.Store(int64(n))
 	var seen []counts
+	least := counts{math.MaxInt, math.MaxInt} // of the restarts so far
 	src := probe{Source: gen.Source[int64]{Make: func(seq int64) int64 { return seq }, PerSecond: 50_000}}
 	src.look = func() {
 		c := now(t)
-		for end := time.Now().Add(time.Second); len(seen) > 1 && c.goroutines > seen[1].goroutines && time.Now().Before(end); c = now(t) {
+		for end := time.Now().Add(time.Second); c.above(least) && time.Now().Before(end); c = now(t) {
 			runtime.Gosched() // one that has told its end may not be quite gone
+		}
+		if c.above(least) {
+			t.Errorf("restart %d begins with %v, an earlier one with %v\n%s", len(seen), c, least, stacks())
+		}
+		if len(seen) > 0 { // the first attempt is no restart
+			least = counts{min(least.goroutines, c.goroutines), min(least.handles, c.handles)}
 		}
 		seen = append(seen, c)
 		f.at.Store(f.completed.Load())
@@ -115,12 +125,7 @@ func TestRestarts(t *testing.T) {
 	if len(seen) < n+1 {
 		t.Fatalf("%d attempts, want %d", len(seen), n+1)
 	}
-	for i, c := range seen[1:] {
-		if c != seen[1] {
-			t.Fatalf("restart %d begins with %v, the first one with %v\n%s", i+1, c, seen[1], stacks())
-		}
-	}
-	t.Logf("%d restarts, each began with %v", n, seen[1])
+	t.Logf("%d restarts, the first began with %v, none with more than one before it", n, seen[1])
 }
 
 // build makes the pipeline: a keyed sum and windows, written in two phases.
