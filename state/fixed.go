@@ -87,11 +87,14 @@ func (f *fixed[V]) Append(dst []byte, v *V) ([]byte, error) {
 	for i := range f.ops {
 		op := &f.ops[i]
 		at := unsafe.Add(p, op.off)
-		if op.kind == 0 {
+		switch {
+		case op.kind != 0:
+			dst = op.appendPart(dst, at)
+		case op.n == 8: // most are; a copy of known length is an instruction
+			dst = append(dst, (*[8]byte)(at)[:]...)
+		default:
 			dst = append(dst, unsafe.Slice((*byte)(at), op.n)...)
-			continue
 		}
-		dst = op.appendPart(dst, at)
 	}
 	return dst, nil
 }
@@ -104,12 +107,16 @@ func (f *fixed[V]) Decode(src []byte, v *V) ([]byte, error) {
 	for i := range f.ops {
 		op := &f.ops[i]
 		at := unsafe.Add(p, op.off)
-		if op.kind == keySkip {
-			// A field that went.
-		} else if op.kind == 0 {
+		switch {
+		case op.kind == keySkip: // a field that went
+		case op.kind == 0 && op.n == 8:
+			*(*[8]byte)(at) = [8]byte(src)
+		case op.kind == 0:
 			copy(unsafe.Slice((*byte)(at), op.n), src)
-		} else if err := op.setPart(src, at); err != nil {
-			return nil, fmt.Errorf("decode %T: %w", *v, err)
+		default:
+			if err := op.setPart(src, at); err != nil {
+				return nil, fmt.Errorf("decode %T: %w", *v, err)
+			}
 		}
 		src = src[op.n:]
 	}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"reflect"
@@ -114,8 +115,11 @@ func (c *Key[K]) Valid(k K) bool {
 // AppendBytes appends the stable byte form of k to dst. The form says where it ends.
 func (c *Key[K]) AppendBytes(dst []byte, k K) []byte {
 	p := unsafe.Pointer(&k)
-	for _, op := range c.ops {
-		dst = op.append(dst, p)
+	if c.fast == keyInt64 {
+		return binary.LittleEndian.AppendUint64(dst, *(*uint64)(p))
+	}
+	for i := range c.ops {
+		dst = c.ops[i].append(dst, p)
 	}
 	return dst
 }
@@ -123,8 +127,12 @@ func (c *Key[K]) AppendBytes(dst []byte, k K) []byte {
 // Decode reads a key from the front of src and returns what follows it. Strings in it are copies.
 func (c *Key[K]) Decode(src []byte) (k K, rest []byte, err error) {
 	p := unsafe.Pointer(&k)
-	for _, op := range c.ops {
-		if src, err = op.decode(src, p); err != nil {
+	if c.fast == keyInt64 && len(src) >= 8 {
+		*(*uint64)(p) = binary.LittleEndian.Uint64(src)
+		return k, src[8:], nil
+	}
+	for i := range c.ops {
+		if src, err = c.ops[i].decode(src, p); err != nil {
 			var none K
 			return none, nil, fmt.Errorf("decode key of type %s: %w", c.sig, err)
 		}

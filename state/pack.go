@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"sync"
 )
 
 // A key group is on the disk as single entries, or as a pack with single entries over it. A pack is all entries that the group
@@ -97,8 +98,26 @@ func (t *table[K, V]) packs(g int) {
 	}
 	b.frozen = markUsed(b.flags, f.turn^(dirtyA|dirtyB))
 	b.pack = &pack{prefix: f.groupKey(nil, t.start, g), form: byte(len(f.known.sigs) - 1)}
-	b.pack.buf = make([]byte, 0, b.frozen*int(f.mean)*9/8)
+	b.pack.buf = packBuffer(b.frozen * int(f.mean) * 9 / 8)
 	f.b.packs = append(f.b.packs, b.pack)
+}
+
+// packBuffers are those of packs that are on the disk: new ones would have to be cleared for every capture.
+var packBuffers sync.Pool
+
+// packBuffer is one that should be large enough for n bytes.
+func packBuffer(n int) []byte {
+	if p, ok := packBuffers.Get().(*[]byte); ok && cap(*p) >= n {
+		return (*p)[:0]
+	}
+	return make([]byte, 0, n)
+}
+
+// reuse gives the buffers of packs back that nobody needs any more.
+func reuse(packs []*pack) {
+	for _, p := range packs {
+		packBuffers.Put(&p.buf)
+	}
 }
 
 // markUsed sets a flag, which is one bit, of all slots that have any, and counts them.
@@ -162,6 +181,7 @@ func (h *handover) replace() error {
 		if err := write(h.packs[:n]); err != nil {
 			return err
 		}
+		reuse(h.packs[:n])
 		h.packs = h.packs[n:]
 	}
 	return nil
