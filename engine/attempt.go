@@ -229,12 +229,12 @@ func (a *attempt) openSources(ctx context.Context, rec *store.Record) error {
 		}
 		if rec != nil {
 			if src, ok := rec.Sources[v.name]; ok {
-				if err := d.restore(src); err != nil {
+				if err := d.Restore(src); err != nil {
 					return fault.At(err, "source "+v.name)
 				}
 			}
 		}
-		s.listed = d.state().done
+		s.listed = d.State().Done
 		a.sources = append(a.sources, s)
 	}
 	return nil

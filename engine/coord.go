@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/splits"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/source"
 )
@@ -55,7 +56,7 @@ type coord struct {
 type sourceCoord struct {
 	att       *attempt
 	v         *vertex
-	d         splitDriver
+	d         splits.Driver
 	tasks     []*task
 	listed    bool // restored: this stage needs no Discover
 	held      bool
@@ -84,7 +85,7 @@ type (
 	}
 	newsFound struct {
 		s    *sourceCoord
-		d    discovered
+		d    splits.News
 		next bool
 	}
 	discoverFailed struct {
@@ -191,9 +192,9 @@ func (c *coord) handle(ev any) error {
 		return c.committed(ev)
 	case splitFinished:
 		s := ev.s
-		s.d.finish(ev.id, ev.at, ev.pos)
+		s.d.Finish(ev.id, ev.at, ev.pos)
 		if ev.wanted {
-			c.assign(s, s.d.event(source.Wanted, ev.task))
+			c.assign(s, s.d.Event(source.Wanted, ev.task))
 		}
 		c.settle(s)
 	case newsFound:
@@ -217,10 +218,10 @@ func (c *coord) news(ev newsFound) {
 	if s.att.failed || s.exhausted {
 		return // nobody takes it; the next attempt, or the next run, finds it again
 	}
-	c.assign(s, s.d.found(ev.d))
+	c.assign(s, s.d.Found(ev.d))
 	if ev.next {
-		s.derived = ev.d.more
-		if ev.d.more {
+		s.derived = ev.d.More
+		if ev.d.More {
 			c.requested = true
 		} else {
 			s.switching = false
@@ -232,37 +233,37 @@ func (c *coord) news(ev newsFound) {
 // welcome tells a source's enumerator of its readers.
 func (c *coord) welcome(s *sourceCoord) {
 	for i := range s.tasks {
-		c.assign(s, s.d.event(source.ReaderUp, i))
+		c.assign(s, s.d.Event(source.ReaderUp, i))
 	}
 	c.settle(s)
 }
 
 // assign sends splits to their tasks.
-func (c *coord) assign(s *sourceCoord, as []assignment) {
+func (c *coord) assign(s *sourceCoord, as []splits.Assignment) {
 	for _, a := range as {
-		s.tasks[a.reader].in.tell(func(t *task) error { return t.src.addSplit(a.split, a.watermark) })
+		s.tasks[a.Reader].in.tell(func(t *task) error { return t.src.addSplit(a.Split, a.Watermark) })
 	}
 }
 
 // settle looks at a source after something changed: who holds the watermark, is the stage or the input over?
 func (c *coord) settle(s *sourceCoord) {
-	n := s.d.state()
-	held := !n.discovered || !n.ordered && (n.unstarted > 0 || !n.last)
+	n := s.d.State()
+	held := !n.Discovered || !n.Ordered && (n.Unstarted > 0 || !n.Last)
 	if held != s.held {
 		s.held = held
 		for _, t := range s.tasks {
 			t.in.tell(func(t *task) error { return t.src.hold(held) })
 		}
 	}
-	if !n.done || n.unfinished > 0 || s.exhausted || s.switching {
+	if !n.Done || n.Unfinished > 0 || s.exhausted || s.switching {
 		return
 	}
-	if !n.last && c.stopping == store.Running {
+	if !n.Last && c.stopping == store.Running {
 		s.switching = true
-		s.finished <- s.d.finishedSplits()
+		s.finished <- s.d.Finished()
 		return
 	}
-	if n.last {
+	if n.Last {
 		c.exhaust(s)
 	}
 }
@@ -395,13 +396,13 @@ func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord) {
 	}
 	for done := s.listed; ctx.Err() == nil; done = false {
 		if !done {
-			d, err := s.retried(ctx, func() (discovered, error) { return s.d.discover(ctx) })
+			d, err := s.retried(ctx, func() (splits.News, error) { return s.d.Discover(ctx) })
 			if err != nil {
 				failed(err)
 				return
 			}
 			c.post(newsFound{s: s, d: d})
-			if done = d.done; !done {
+			if done = d.Done; !done {
 				continue
 			}
 		}
@@ -411,13 +412,13 @@ func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord) {
 		case <-ctx.Done():
 			return
 		}
-		d, err := s.retried(ctx, func() (discovered, error) { return s.d.next(ctx, finished) })
+		d, err := s.retried(ctx, func() (splits.News, error) { return s.d.Next(ctx, finished) })
 		if err != nil {
 			failed(err)
 			return
 		}
 		c.post(newsFound{s: s, d: d, next: true})
-		if !d.more {
+		if !d.More {
 			return
 		}
 		select {
@@ -428,7 +429,7 @@ func (s *sourceCoord) discoverLoop(ctx context.Context, c *coord) {
 }
 
 // retried calls an enumerator's I/O, which may fail for a while.
-func (s *sourceCoord) retried(ctx context.Context, f func() (discovered, error)) (discovered, error) {
+func (s *sourceCoord) retried(ctx context.Context, f func() (splits.News, error)) (splits.News, error) {
 	const tries = 5
 	delay := 100 * time.Millisecond
 	for n := 1; ; n++ {

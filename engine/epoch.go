@@ -87,7 +87,7 @@ func (c *coord) maybeEpoch(now time.Time) error {
 // due says whether it is time for a periodic epoch. While some source reads backlog another interval holds.
 func (c *coord) due(now time.Time) bool {
 	every := c.job.cfg.CheckpointEvery
-	if b := c.job.cfg.BacklogEvery; b != 0 && slices.ContainsFunc(c.sources, func(s *sourceCoord) bool { return s.d.backlog() }) {
+	if b := c.job.cfg.BacklogEvery; b != 0 && slices.ContainsFunc(c.sources, func(s *sourceCoord) bool { return s.d.Backlog() }) {
 		every = b
 	}
 	return every > 0 && now.Sub(c.lastAt) >= every && !now.Before(c.pauseUntil)
@@ -118,7 +118,7 @@ func (c *coord) beginEpoch(end store.End, save *savepoint, now time.Time) error 
 		e.rec.Operators[v.name] = store.Operator{Parallelism: v.tasks}
 	}
 	for _, s := range c.sources {
-		e.rec.Sources[s.v.name] = s.d.snapshot()
+		e.rec.Sources[s.v.name] = s.d.Snapshot()
 		if s.derived && s.carried == 0 && save == nil {
 			s.carried = id
 		}
@@ -247,7 +247,7 @@ func (c *coord) drop(e *epochRun) {
 func (c *coord) closeEpoch(e *epochRun) error {
 	for _, s := range c.sources {
 		src := e.rec.Sources[s.v.name]
-		if err := s.d.merge(&src, e.acked[s.v.name]); err != nil {
+		if err := s.d.Merge(&src, e.acked[s.v.name]); err != nil {
 			return c.failEpoch(e, fault.At(err, "source "+s.v.name))
 		}
 		e.rec.Sources[s.v.name] = src

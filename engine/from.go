@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/weirline/weirline/internal/splits"
 	"github.com/weirline/weirline/source"
 )
 
@@ -19,12 +20,12 @@ func From[T any, S source.Split](p *Pipeline, name string, src source.Source[T, 
 		v.check = append(v.check, c.Preflight)
 	}
 	v.source = &sourceVertex{bounded: !knows || end.Bounded(), once: says && !again.Replayable()}
-	v.source.open = func(ctx context.Context, t source.Task) (splitDriver, error) {
+	v.source.open = func(ctx context.Context, t source.Task) (splits.Driver, error) {
 		e, err := src.Enumerator(ctx, t)
 		if err != nil {
 			return nil, err
 		}
-		return newSplitTable(e), nil
+		return splits.New(e), nil
 	}
 	v.build = func(b *builder) (any, error) {
 		bad, next, err := poisonAndNext[T](b, v)
@@ -48,5 +49,5 @@ type sourceVertex struct {
 	bounded bool
 	once    bool // what was read can't be read again
 	ticks   bool // its clocks depend on the machine's: idleness, alignment
-	open    func(ctx context.Context, t source.Task) (splitDriver, error)
+	open    func(ctx context.Context, t source.Task) (splits.Driver, error)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/splits"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/source"
 )
@@ -119,13 +120,13 @@ func (a *coordActor) attempt(v *vertex) {
 		a.srcs = append(a.srcs, src)
 	}
 	a.a.byHead[v] = a.a.tasks
-	d := newSplitTable[place](a.enum)
+	d := splits.New[place](a.enum)
 	a.s = &sourceCoord{
 		att: a.a, v: v, d: d, tasks: a.a.tasks, held: true, finished: make(chan []any, 1), resume: make(chan struct{}, 1),
 	}
 	a.a.sources = []*sourceCoord{a.s}
 	if rec := a.store.newest; rec != nil {
-		if err := d.restore(rec.Sources["src"]); err != nil {
+		if err := d.Restore(rec.Sources["src"]); err != nil {
 			a.say("restore: %v", err)
 		}
 		for _, h := range rec.Handles {
@@ -212,7 +213,7 @@ func (a *coordActor) inside(name string, args []string) bool {
 			a.enum.stage++
 		}
 		st, _ := a.enum.Snapshot()
-		a.c.post(newsFound{s: a.s, next: true, d: discovered{splits: []place(nil), more: more, state: st}})
+		a.c.post(newsFound{s: a.s, next: true, d: splits.News{Splits: []place(nil), More: more, State: st}})
 	case "run": // tasks take their messages
 		for _, s := range a.which(args) {
 			a.control(s)
@@ -270,18 +271,18 @@ func (a *coordActor) which(args []string) (out []*scriptSource) {
 }
 
 // found is what a Discover brings: names of splits, and perhaps "done".
-func (a *coordActor) found(args []string) discovered {
-	d := discovered{}
-	var splits []place
+func (a *coordActor) found(args []string) splits.News {
+	d := splits.News{}
+	var places []place
 	for _, s := range args {
 		if s == "done" {
-			d.done = true
+			d.Done = true
 		} else {
-			splits = append(splits, place{Name: s})
+			places = append(places, place{Name: s})
 		}
 	}
-	d.splits = splits
-	d.state, _ = a.enum.Snapshot()
+	d.Splits = places
+	d.State, _ = a.enum.Snapshot()
 	return d
 }
 

@@ -113,13 +113,18 @@ var layers = []layer{
 		"it stands between the backends of state and the checkpoint store, and knows no pipeline",
 	},
 	{
+		[]string{"internal/splits"},
+		[]string{"source", "engine/store", fault},
+		"the table of splits; it knows no task and no pipeline",
+	},
+	{
 		[]string{"internal/sizes"},
 		[]string{"source"},
 		"it weighs batches; it knows no queue",
 	},
 	{
 		[]string{"engine", "engine/internal/..."},
-		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/sizes", "internal/meter", "internal/statefiles", "internal/flight"},
+		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/sizes", "internal/meter", "internal/statefiles", "internal/flight", "internal/splits"},
 		"the engine knows no outside system; connectors meet it in a pipeline's main only",
 	},
 	{
