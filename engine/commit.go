@@ -70,7 +70,7 @@ func (a *attempt) openCommitter(ctx context.Context, v *vertex, keep []sink.Hand
 		slots = append(slots, a.job.slot(old, i))
 	}
 	if err := c.Recover(ctx, keep, slots); err != nil {
-		return fault.Wrap(fault.CommitFailed, err, "recover %d transactions", len(keep))
+		return fault.Ensure(fault.CommitFailed, err, "recover %d transactions", len(keep))
 	}
 	if len(keep) == 0 {
 		return nil
@@ -190,7 +190,7 @@ func (l *commitLoop) commit(ctx context.Context, j commitJob) error {
 			continue
 		}
 		if err := l.retry(ctx, op, func() error { return l.committers[op].Commit(ctx, hs) }); err != nil {
-			return fault.Wrap(fault.CommitFailed, err, "commit epoch %d", j.epoch).At("operator " + op)
+			return fault.At(fault.Ensure(fault.CommitFailed, err, "commit epoch %d", j.epoch), "operator "+op)
 		}
 	}
 	return l.retry(ctx, "", func() error { return l.att.job.store.Committed(j.handles) })

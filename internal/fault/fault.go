@@ -39,6 +39,14 @@ func Wrap(c Code, err error, format string, args ...any) *Error {
 	return &Error{Code: c, What: fmt.Sprintf(format, args...), Err: err}
 }
 
+// Ensure wraps an error unless it has a code: the one who gave it knows more.
+func Ensure(c Code, err error, format string, args ...any) error {
+	if CodeOf(err) != "" {
+		return err
+	}
+	return Wrap(c, err, format, args...)
+}
+
 // At says where it happened and returns e.
 func (e *Error) At(where string) *Error {
 	e.Where = where

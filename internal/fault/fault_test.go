@@ -42,6 +42,16 @@ func TestErrorIsAndCause(t *testing.T) {
 	}
 }
 
+func TestEnsureKeepsACode(t *testing.T) {
+	lost := fmt.Errorf("commit: %w", New(LostCommit, "gone"))
+	if got := CodeOf(Ensure(CommitFailed, lost, "recover")); got != LostCommit.ID {
+		t.Errorf("an error with a code has %s afterwards", got)
+	}
+	if got := Ensure(CommitFailed, io.EOF, "recover %d", 2); CodeOf(got) != CommitFailed.ID || !errors.Is(got, io.EOF) {
+		t.Errorf("a plain error: %v", got)
+	}
+}
+
 func TestAtKeepsTheFirstPlace(t *testing.T) {
 	e := At(New(BadRecord, "bad"), "operator parse")
 	e = At(e, "task 3")
