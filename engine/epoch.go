@@ -342,8 +342,8 @@ func (c *coord) failEpoch(e *epochRun, cause error) error {
 		return nil
 	}
 	for _, t := range c.tasks {
-		if fault.CodeOf(cause) == fault.StoreFull.ID {
-			break // a restart would not help
+		if fault.CodeOf(cause) == fault.StoreFull.ID && t.src != nil {
+			continue // a restart would not help: the next barrier comes through, whatever input waits
 		}
 		t.in.tell(func(t *task) error { return t.declined() })
 	}

@@ -19,7 +19,7 @@ type budget struct {
 	completed int64       // epochs complete at the last one
 }
 
-// next counts a failure. It returns the pause before the next attempt, or false if there is none.
+// next counts a failure. It returns the pause before the next attempt, and false if there should be none.
 func (b *budget) next(r Restart, now time.Time, completed int64) (time.Duration, bool) {
 	switch n := len(b.failures); {
 	case r.Per > 0:
@@ -30,14 +30,11 @@ func (b *budget) next(r Restart, now time.Time, completed int64) (time.Duration,
 	b.completed = completed
 	b.failures = append(b.failures, now)
 	n := len(b.failures)
-	if n > r.Attempts {
-		return 0, false
-	}
 	d := min(float64(r.Delay)*math.Pow(r.Factor, float64(n-1)), float64(r.MaxDelay))
 	if r.Jitter > 0 {
 		d += d * r.Jitter * rand.Float64() //nolint:gosec // it only spreads restarts
 	}
-	return time.Duration(max(0, d)), true
+	return time.Duration(max(0, d)), n <= r.Attempts
 }
 
 // verdict decides what follows a failure of a region: another attempt after a pause, or the end of the job.
@@ -55,7 +52,7 @@ func (c *coord) verdict(r *region, cause error) (time.Duration, error) {
 		return 0, cause
 	}
 	pause, ok := r.budget.next(j.cfg.Restart, now, j.epochs.Completed)
-	if !ok {
+	if !ok && !outage(c.lastFailure) {
 		return 0, fault.Wrap(fault.GaveUp, cause, "gave up on region %s after %d restarts %s%s",
 			r.name, j.cfg.Restart.Attempts, j.cfg.Restart.span(), j.history(r))
 	}

@@ -155,10 +155,10 @@ func (n *txNode[T]) completed(epoch uint64) {
 	n.sent, n.asked = kept, false
 }
 
-// declined fails the task if every slot waits for an epoch and none completes: a restart gives the transactions up, which
-// would otherwise stay open for ever.
+// declined fails the task if every slot waits for an epoch and none completes: a restart gives the transactions up. They would
+// stay open for ever, and where streams meet the next barrier would wait behind records that nobody takes.
 func (n *txNode[T]) declined() error {
-	if n.asked && len(n.sent) == n.t.job.slotsPerTask() {
+	if len(n.sent) == n.t.job.slotsPerTask() {
 		return fault.New(fault.SinkFailed, "all %d transactions wait for a checkpoint, and none completes", len(n.sent)).At("operator " + n.op)
 	}
 	return nil
