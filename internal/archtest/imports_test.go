@@ -69,7 +69,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"txn/txntest"},
-		[]string{"sink", "sink/sinktest", "txn", "engine/store", fault},
+		[]string{"sink", "sink/sinktest", "txn", "engine/store", "savepoint", fault},
 		"a conformance kit must test any connector; the job that is killed is given to it, and of the engine it knows the store that completes epochs",
 	},
 	{

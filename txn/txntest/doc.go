@@ -1,5 +1,5 @@
 // Package txntest shows that a destination with two-phase transactions keeps its records exactly once: in one process, promise by
-// promise, and in processes that are killed at each step of the commit protocol. Authors of connectors call both from tests:
+// promise, and in processes that are killed at each step of the commit protocol or meet with another mishap. Authors of connectors call both from tests:
 //
 //	func TestContract(t *testing.T) {
 //		txntest.Run(t, txntest.Case[string]{
@@ -27,4 +27,9 @@
 // same, at half or at double the parallelism, dies at the same step, and so on; the last lives to the end of the input.
 // A child also ends, which fails the test, if a slot is used again before the commit of the transaction in it was recorded.
 // [Kills.Do] is the same for programs.
+//
+// [Mishaps] lets other things happen to the same job: it is down until the destination has rolled back what was prepared, its
+// store fails for longer than it can bear, an administrator rolls a transaction back, somebody begins from a savepoint beside it
+// or from an older epoch, one of its regions fails. A child then also uses [Child.Begin] and [Child.Run], and writes what it does
+// into a file that outlives it, from which Mishaps knows what was prepared, lost, counted and listed.
 package txntest

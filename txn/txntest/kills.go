@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/weirline/weirline/internal/fault"
 )
 
 // childEnv holds what a child is told.
@@ -24,9 +26,10 @@ type order struct {
 	Parallelism int
 	Step        Step
 	Times       int64 // the step is reached before the child dies there
+	Told        told
 }
 
-// Main is called first in TestMain. In a process that [Kills] has started it runs job, resumed from what earlier children left,
+// Main is called first in TestMain. In a process that [Kills] or [Mishaps] has started it runs job, resumed from what earlier children left,
 // and exits; in any other it returns at once.
 func Main(job func(c *Child) error) {
 	told := os.Getenv(childEnv)
@@ -36,9 +39,11 @@ func Main(job func(c *Child) error) {
 	var o order
 	err := json.Unmarshal([]byte(told), &o)
 	if err == nil {
-		c := &Child{Args: o.Args, Parallelism: o.Parallelism, Step: o.Step}
+		c := &Child{Args: o.Args, Parallelism: o.Parallelism, Step: o.Step, Lossy: o.Told.Lossy, told: o.Told}
 		c.left.Store(o.Times)
+		c.weather.some = make(chan struct{})
 		err = job(c)
+		c.note("ended with %q", fault.CodeOf(err))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -103,7 +108,7 @@ func (k Kills) Do(ctx context.Context, seed uint64, logf func(format string, arg
 		}
 	}
 	for range 2 { // the second has nothing left to do
-		if err := k.child(ctx, order{k.Args, k.base(), "", 0}, logf); err != nil {
+		if err := k.child(ctx, order{Args: k.Args, Parallelism: k.base()}, logf); err != nil {
 			return fmt.Errorf("the child that lives: %w", err)
 		}
 		if err := k.Check(true); err != nil {
@@ -129,7 +134,7 @@ func (k Kills) orders(rnd *rand.Rand) (out []order) {
 			if s == HalfKept || s == BeforeClear {
 				before = AfterPointer
 			}
-			out = append(out, order{k.Args, p, before, 1 + rnd.Int64N(3)})
+			out = append(out, order{Args: k.Args, Parallelism: p, Step: before, Times: 1 + rnd.Int64N(3)})
 		}
 		for _, o.Parallelism = range k.path(rnd) {
 			switch {
@@ -164,13 +169,17 @@ func (k Kills) path(rnd *rand.Rand) []int {
 
 // child runs one and logs what it has to say.
 func (k Kills) child(ctx context.Context, o order, logf func(format string, args ...any)) error {
+	began := time.Now()
+	err := o.run(ctx, cmp.Or(k.Limit, time.Minute))
+	logf("%-20s time %d, parallelism %d: %v after %v", o.Step, o.Times, o.Parallelism, err, time.Since(began).Round(time.Millisecond))
+	return err
+}
+
+// run runs a child.
+func (o order) run(ctx context.Context, limit time.Duration) error {
 	told, err := json.Marshal(o)
 	if err != nil {
 		return err
-	}
-	limit := k.Limit
-	if limit == 0 {
-		limit = time.Minute
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -178,15 +187,13 @@ func (k Kills) child(ctx context.Context, o order, logf func(format string, args
 	cmd.Env = append(os.Environ(), childEnv+"="+string(told))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	began := time.Now()
 	err = cmd.Run()
 	if err != nil && out.Len() > 0 {
 		err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(out.Bytes()))
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("it lives longer than %v: %w", limit, context.Cause(ctx))
+		err = fmt.Errorf("it lives longer than %v: %w", limit, context.Cause(ctx))
 	}
-	logf("%-20s time %d, parallelism %d: %v after %v", o.Step, o.Times, o.Parallelism, err, time.Since(began).Round(time.Millisecond))
 	return err
 }
 

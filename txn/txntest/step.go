@@ -52,12 +52,16 @@ func (s Step) recovers() bool {
 
 // Child is what the process of a job is told.
 type Child struct {
-	Args        map[string]string // those of [Kills]
+	Args        map[string]string // those of [Kills] or [Mishaps]
 	Parallelism int
 	Step        Step // where it dies; "" for the one that lives to the end of the input
+	Lossy       bool // its sink is to accept losses
 
-	left atomic.Int64 // times the step is passed, and one
-	busy sync.Map     // names of slots to tokens of what was prepared in them and isn't recorded as committed
+	told    told
+	job     string // its name
+	weather weather
+	left    atomic.Int64 // times the step is passed, and one
+	busy    sync.Map     // names of slots to tokens of what was prepared in them and isn't recorded as committed
 }
 
 // NewChild is for a job whose process something else than [Kills] starts: it dies when it reaches step the first time.
@@ -107,6 +111,7 @@ func (c *Child) Store(dir string) func(o store.Options) (store.Store, error) {
 		if err != nil {
 			return nil, err
 		}
+		c.job = o.Job
 		return mortalStore{s, c}, nil
 	}
 }
@@ -124,7 +129,7 @@ func (s mortalStore) Publish(r *store.Record) error {
 		<-time.After(time.Duration(rand.Int64N(int64(lingers))))
 		s.c.At(AfterAck)
 	}
-	err := s.Store.Publish(r)
+	err := s.c.call(true, func() error { return s.Store.Publish(r) })
 	if err == nil {
 		s.c.At(AfterPointer)
 	}
@@ -132,7 +137,7 @@ func (s mortalStore) Publish(r *store.Record) error {
 }
 
 func (s mortalStore) Committed(hs []sink.Handle) error {
-	err := s.Store.Committed(hs)
+	err := s.c.call(false, func() error { return s.Store.Committed(hs) })
 	if err == nil {
 		for _, h := range hs {
 			s.c.busy.Delete(h.Slot.Name)
@@ -157,20 +162,22 @@ func (m mortal[T]) TxWriter(ctx context.Context, t sink.Task) (sink.TxWriter[T],
 	if err != nil {
 		return nil, err
 	}
-	return &mortalWriter[T]{TxWriter: w, c: m.c}, nil
+	return &mortalWriter[T]{TxWriter: w, c: m.c, op: t.Operator}, nil
 }
 
 func (m mortal[T]) Committer(ctx context.Context, t sink.Task) (sink.Committer, error) {
-	c, err := m.TwoPhase.Committer(ctx, t)
+	c, err := m.TwoPhase.Committer(ctx, m.c.noting(t))
 	if err != nil {
 		return nil, err
 	}
-	return &mortalCommitter{Committer: c, c: m.c}, nil
+	return &mortalCommitter{Committer: c, c: m.c, op: t.Operator}, nil
 }
 
 type mortalWriter[T any] struct {
 	sink.TxWriter[T]
 	c    *Child
+	op   string
+	n    int // records in the open transaction
 	last time.Duration
 }
 
@@ -182,12 +189,17 @@ func (w *mortalWriter[T]) Begin(ctx context.Context, s sink.Slot) error {
 		fmt.Fprintf(os.Stderr, "slot %s is used again before the commit of its transaction %s is recorded\n", s.Name, token)
 		os.Exit(1)
 	}
+	w.n = 0
 	return w.TxWriter.Begin(ctx, s)
 }
 
 func (w *mortalWriter[T]) Write(ctx context.Context, batch []T) error {
+	if err := w.c.fails(w.op); err != nil {
+		return err
+	}
 	err := w.TxWriter.Write(ctx, batch)
 	if err == nil {
+		w.n += len(batch)
 		w.c.At(BeforeFlush)
 	}
 	return err
@@ -201,6 +213,7 @@ func (w *mortalWriter[T]) Prepare(ctx context.Context, epoch uint64) (h sink.Han
 	})
 	if err == nil {
 		w.c.busy.Store(h.Slot.Name, h.Token)
+		w.c.note("prepared %s %d", h.Token, w.n)
 		w.c.At(AfterPrepare)
 	}
 	return h, err
@@ -209,6 +222,7 @@ func (w *mortalWriter[T]) Prepare(ctx context.Context, epoch uint64) (h sink.Han
 type mortalCommitter struct {
 	sink.Committer
 	c    *Child
+	op   string
 	last time.Duration
 }
 
@@ -223,6 +237,7 @@ func (m *mortalCommitter) Commit(ctx context.Context, hs []sink.Handle) error {
 	}
 	err := m.c.during(InCommit, &m.last, func() error { return m.Committer.Commit(ctx, hs) })
 	if err == nil {
+		m.c.note("committed %s", m.op)
 		m.c.At(BeforeRecorded)
 	}
 	return err
@@ -252,6 +267,7 @@ func (m *mortalCommitter) Recover(ctx context.Context, keep []sink.Handle, slots
 	for _, s := range slots {
 		m.c.busy.Delete(s.Name)
 	}
+	m.c.note("recovered %s", m.op)
 	m.c.At(AfterRecover)
 	return nil
 }
