@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/txn/txntest"
 )
 
@@ -23,13 +24,25 @@ const (
 	networkSlow    = "network slow"
 )
 
-// rows are all rows of the table, in order.
-func rows() (names []string) {
+// rows are all rows of each table, in order.
+func rows(set string) (names []string) {
+	if set == timeouts {
+		for _, m := range txntest.AllMishaps() {
+			names = append(names, string(m))
+		}
+		return names
+	}
 	for _, s := range txntest.Steps() {
 		names = append(names, string(s))
 	}
 	return append(names, brokerKilled, databaseKilled, networkCut, networkSlow)
 }
+
+// The tables.
+const (
+	matrix   = "matrix"
+	timeouts = "timeouts"
+)
 
 // cell is one job.
 type cell struct {
@@ -47,12 +60,23 @@ func (c cell) step() txntest.Step {
 	return ""
 }
 
-// matching are the cells whose names match, by destination.
-func matching(want *regexp.Regexp) (cells []cell) {
+// mishap is what happens to its job, if it is of the table of timeouts.
+func (c cell) mishap() (m txntest.Mishap, is bool) {
+	m = txntest.Mishap(c.row)
+	return m, slices.Contains(txntest.AllMishaps(), m)
+}
+
+// exists is false if the row means nothing to the destination.
+func (c cell) exists() bool {
+	return (c.row != databaseKilled || c.dest.server != nil) && (c.row != string(txntest.DownTooLong) || c.dest.expire != nil)
+}
+
+// matching are the cells of a table whose names match, by destination.
+func matching(set string, want *regexp.Regexp) (cells []cell) {
 	for _, d := range destinations {
-		for _, row := range rows() {
+		for _, row := range rows(set) {
 			c := cell{d, row}
-			if want.MatchString(c.name()) && (row != databaseKilled || d.server != nil) {
+			if want.MatchString(c.name()) && c.exists() {
 				cells = append(cells, c)
 			}
 		}
@@ -72,7 +96,7 @@ type board struct {
 }
 
 func newBoard(dir string, seed uint64, rounds int) *board {
-	return &board{services: services{dir: dir}, seed: seed, rounds: rounds, want: truth(), outcomes: map[string]string{}}
+	return &board{services: services{dir: dir, brokers: map[int]*testsvc.KafkaServer{}}, seed: seed, rounds: rounds, want: truth(), outcomes: map[string]string{}}
 }
 
 // close ends the servers and removes everything.
@@ -111,9 +135,12 @@ func (b *board) round(ctx context.Context, c cell, seed uint64, said func(format
 	if err != nil {
 		return err
 	}
+	if m, is := c.mishap(); is {
+		return b.suffer(ctx, c, m, args, said)
+	}
 	k := txntest.Kills{
 		Args: args, Steps: []txntest.Step{}, Deaths: 3,
-		Check: func(over bool) error { return b.check(ctx, c, args, over, said) },
+		Check: func(over bool) error { return b.check(ctx, c, args, txntest.Want{Over: over}, said) },
 	}
 	if step := c.step(); step != "" {
 		k.Steps = append(k.Steps, step)
@@ -124,7 +151,7 @@ func (b *board) round(ctx context.Context, c cell, seed uint64, said func(format
 
 // args are what the cell's processes are told; the places they name exist.
 func (b *board) args(ctx context.Context, c cell) (map[string]string, error) {
-	broker, err := b.kafka(ctx)
+	broker, err := b.kafka(ctx, c.dest.version)
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +180,7 @@ func (b *board) results(ctx context.Context, c cell, args map[string]string) (rs
 }
 
 // check says what is wrong in the destination.
-func (b *board) check(ctx context.Context, c cell, args map[string]string, over bool, said func(format string, args ...any)) error {
+func (b *board) check(ctx context.Context, c cell, args map[string]string, w txntest.Want, said func(format string, args ...any)) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	got, err := b.results(ctx, c, args)
@@ -161,8 +188,8 @@ func (b *board) check(ctx context.Context, c cell, args map[string]string, over 
 		return err
 	}
 	said("%d results visible", len(got))
-	err = compare(got, b.want, over)
-	if !over {
+	err = compare(got, b.want, w)
+	if !w.Over {
 		return err
 	}
 	left, lerr := c.dest.left(ctx, &b.services, args)

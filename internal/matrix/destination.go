@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirline/weirline/connector/files"
 	"github.com/weirline/weirline/connector/kafka"
@@ -24,7 +26,7 @@ import (
 type destination struct {
 	name string
 
-	// prepare makes the place the results go to, named by args[argOut], and sets argAddr if there is a server.
+	// prepare makes the place the results go to, named by args[argOut], and sets argAddr: the server, or the directory.
 	prepare func(ctx context.Context, s *services, args map[string]string) error
 
 	// sink is what a child writes to.
@@ -36,9 +38,17 @@ type destination struct {
 
 	// server is the one to kill. Unset: there is none, or it is the broker of the input.
 	server func(ctx context.Context, s *services) (server, error)
+
+	// rollBack does what an administrator can do to a prepared transaction. expire waits until the server has rolled back all
+	// of a job that is dead. Unset: it never does.
+	rollBack func(ctx context.Context, s *services, args map[string]string, h sink.Handle) error
+	expire   func(ctx context.Context, s *services, args map[string]string) error
+
+	lossless bool // the sink can't accept a loss
+	version  int  // of transactions, of the brokers; 0 = their newest
 }
 
-var destinations = []destination{toFiles, toPostgres, toLedger, toMariaDB, toKafka}
+var destinations = []destination{toFiles, toPostgres, toLedger, toMariaDB, toKafka, toOldKafka}
 
 func find(name string) (destination, error) {
 	i := slices.IndexFunc(destinations, func(d destination) bool { return d.name == name })
@@ -50,15 +60,25 @@ func find(name string) (destination, error) {
 
 var columns = []string{"k", "n", "total"}
 
+// policy is what the sink is to do about a loss.
+func policy(args map[string]string) txn.Loss {
+	if args[argLossy] != "" {
+		return txn.AcceptLoss
+	}
+	return txn.FailOnLoss
+}
+
 var toFiles = destination{
 	name: "files",
 	prepare: func(_ context.Context, s *services, args map[string]string) error {
-		args[argOut] = filepath.Join(s.dir, args[argOut])
-		return os.Mkdir(args[argOut], 0o755)
+		args[argAddr] = filepath.Join(s.dir, args[argJob])
+		return os.MkdirAll(args[argAddr], 0o755)
 	},
-	sink: func(args map[string]string) sink.TwoPhase[row] { return files.TxSink[row]{Dir: args[argOut]} },
+	sink: func(args map[string]string) sink.TwoPhase[row] {
+		return files.TxSink[row]{Dir: args[argAddr], Prefix: args[argOut] + "-"}
+	},
 	read: func(_ context.Context, _ *services, args map[string]string) (lines []string, _ error) {
-		names, err := filepath.Glob(filepath.Join(args[argOut], "part-*"))
+		names, err := filepath.Glob(filepath.Join(args[argAddr], args[argOut]+"-*"))
 		for _, name := range names {
 			b, rerr := os.ReadFile(name)
 			err = errors.Join(err, rerr)
@@ -67,8 +87,12 @@ var toFiles = destination{
 		return lines, err
 	},
 	left: func(_ context.Context, _ *services, args map[string]string) ([]string, error) {
-		return filepath.Glob(filepath.Join(args[argOut], ".*"))
+		return filepath.Glob(filepath.Join(args[argAddr], ".*"))
 	},
+	rollBack: func(_ context.Context, _ *services, args map[string]string, h sink.Handle) error {
+		return os.Remove(filepath.Join(args[argAddr], "."+txn.NameOf(h.Slot.Name, h.Token)+".prepared"))
+	},
+	lossless: true,
 }
 
 var toPostgres = destination{
@@ -82,7 +106,7 @@ var toPostgres = destination{
 		return pg.Exec(ctx, "create table "+args[argOut]+" (k int8 not null, n int8 not null, total int8 not null)")
 	},
 	sink: func(args map[string]string) sink.TwoPhase[row] {
-		return postgres.TxSink[row]{URL: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values}
+		return postgres.TxSink[row]{URL: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values, Lost: policy(args)}
 	},
 	read: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
 		return s.pg.Query(ctx, "select k, n, total from "+args[argOut])
@@ -92,13 +116,16 @@ var toPostgres = destination{
 		return slices.DeleteFunc(gids, func(gid string) bool { return !txn.Under(gid, args[argJob]) }), err
 	},
 	server: func(ctx context.Context, s *services) (server, error) { return s.postgres(ctx) },
+	rollBack: func(ctx context.Context, s *services, _ map[string]string, h sink.Handle) error {
+		return s.pg.Exec(ctx, fmt.Sprintf("rollback prepared '%s'", txn.NameOf(h.Slot.Name, h.Token)))
+	},
 }
 
 var toLedger = destination{
 	name:    "postgres-ledger",
 	prepare: toPostgres.prepare,
 	sink: func(args map[string]string) sink.TwoPhase[row] {
-		return postgres.TxSink[row]{URL: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values, Mode: postgres.Ledger}
+		return postgres.TxSink[row]{URL: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values, Lost: policy(args), Mode: postgres.Ledger}
 	},
 	read: toPostgres.read,
 	left: func(ctx context.Context, s *services, args map[string]string) (left []string, _ error) {
@@ -115,6 +142,9 @@ var toLedger = destination{
 		return left, err
 	},
 	server: toPostgres.server,
+	rollBack: func(ctx context.Context, s *services, _ map[string]string, h sink.Handle) error {
+		return s.pg.Exec(ctx, fmt.Sprintf("delete from weirline.ledger where token = '%s'", h.Token))
+	},
 }
 
 var toMariaDB = destination{
@@ -128,7 +158,7 @@ var toMariaDB = destination{
 		return m.Exec(ctx, "create table "+args[argOut]+" (k bigint not null, n bigint not null, total bigint not null)")
 	},
 	sink: func(args map[string]string) sink.TwoPhase[row] {
-		return mysql.TxSink[row]{DSN: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values}
+		return mysql.TxSink[row]{DSN: args[argAddr], Table: args[argOut], Columns: columns, Row: row.values, Lost: policy(args)}
 	},
 	read: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
 		return s.maria.Query(ctx, "select k, n, total from "+args[argOut])
@@ -140,6 +170,16 @@ var toMariaDB = destination{
 		}), err
 	},
 	server: func(ctx context.Context, s *services) (server, error) { return s.mariadb(ctx) },
+	rollBack: func(ctx context.Context, s *services, _ map[string]string, h sink.Handle) error {
+		rows, err := s.maria.Query(ctx, "xa recover")
+		for _, r := range rows {
+			x := strings.Split(r, "\t")
+			if cut, cerr := strconv.Atoi(x[1]); cerr == nil && x[3] == txn.NameOf(h.Slot.Name, h.Token) {
+				return s.maria.Exec(ctx, fmt.Sprintf("xa rollback '%s','%s',%s", x[3][:cut], x[3][cut:], x[0]))
+			}
+		}
+		return errors.Join(err, fmt.Errorf("%s isn't prepared", h.Token))
+	},
 }
 
 var toKafka = destination{
@@ -149,9 +189,13 @@ var toKafka = destination{
 		return s.broker.CreateTopic(ctx, args[argOut], 2)
 	},
 	sink: func(args map[string]string) sink.TwoPhase[row] {
-		return kafka.TxSink[row]{Brokers: []string{args[argAddr]}, Topic: args[argOut], Encode: func(r row) (kafka.Record, error) {
-			return kafka.Record{Key: []byte{byte(r.Key)}, Value: []byte(r.String())}, nil
-		}}
+		timeout, _ := time.ParseDuration(args[argTimeout]) // unset is no error here
+		return kafka.TxSink[row]{
+			Brokers: []string{args[argAddr]}, Topic: args[argOut], Timeout: timeout, Lost: policy(args),
+			Encode: func(r row) (kafka.Record, error) {
+				return kafka.Record{Key: []byte{byte(r.Key)}, Value: []byte(r.String())}, nil
+			},
+		}
 	},
 	read: func(ctx context.Context, s *services, args map[string]string) (values []string, _ error) {
 		if _, err := s.open(ctx, args[argJob]); err != nil {
@@ -166,7 +210,32 @@ var toKafka = destination{
 	left: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
 		return s.open(ctx, args[argJob])
 	},
+	rollBack: func(ctx context.Context, s *services, _ map[string]string, h sink.Handle) error {
+		cl, err := s.broker.Client(kgo.TransactionalID(h.Slot.Name))
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		_, _, err = cl.ProducerID(ctx) // takes the id over
+		return err
+	},
+	expire: func(ctx context.Context, s *services, args map[string]string) error {
+		for {
+			open, err := s.open(ctx, args[argJob])
+			if err != nil || len(open) == 0 {
+				return err
+			}
+			pause(ctx, 100*time.Millisecond)
+		}
+	},
 }
+
+// toOldKafka is the same with a broker as before KIP-890, where a producer's epoch doesn't rise with each transaction.
+var toOldKafka = func() destination {
+	d := toKafka
+	d.name, d.version = "kafka-tv1", 1
+	return d
+}()
 
 // open names the transactions of a job that are neither committed nor rolled back. It waits for those that are just about to be:
 // they become visible a moment after the broker's answer.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirline/weirline/internal/testsvc"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // fillBatch is small, so that a job has never fetched more than a part of the input.
@@ -49,24 +52,38 @@ func truth() map[row]bool {
 	return all
 }
 
-// compare says if a result is wrong or there twice, and when all is over, if one is missing.
-func compare(got []row, want map[row]bool, over bool) error {
-	seen := make(map[row]bool, len(got))
+// compare says if a result is wrong, or there twice or missing against what is wanted.
+func compare(got []row, want map[row]bool, w txntest.Want) error {
+	seen, first, again := make(map[row]bool, len(got)), map[uint32]int64{}, 0
 	for _, r := range got {
 		switch {
 		case !want[r]:
 			return fmt.Errorf("result %q is wrong", r)
-		case seen[r]:
+		case seen[r] && !w.Again:
 			return fmt.Errorf("result %q is there twice", r)
+		case seen[r]:
+			again++
 		}
 		seen[r] = true
+		first[r.Key] = min(cmp.Or(first[r.Key], r.N), r.N)
 	}
-	if over && len(seen) < len(want) {
-		for r := range want {
-			if !seen[r] {
-				return fmt.Errorf("%d of %d results are there; %q isn't", len(seen), len(want), r)
-			}
+	if w.Again && again == 0 {
+		return errors.New("no result is there twice")
+	}
+	missing := map[row]bool{}
+	for r := range want {
+		if !seen[r] && (!w.Tail || r.N > first[r.Key]) {
+			missing[r] = true
 		}
+	}
+	if w.Over && len(missing) != w.Lost {
+		for r := range missing {
+			return fmt.Errorf("%d results are there and %d are missing, want %d; %q is", len(seen), len(missing), w.Lost, r)
+		}
+		return fmt.Errorf("all results are there, want %d missing", w.Lost)
+	}
+	if w.Over && len(got) == 0 {
+		return errors.New("there is no result")
 	}
 	return nil
 }

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -74,6 +74,11 @@ const (
 	argOut    = "out"         // a topic, a table, a directory
 	argAddr   = "addr"        // of the destination's server
 	argRate   = "rate"        // records a second if the child doesn't die; unset = no limit
+
+	argTimeout = "timeout" // of transactions; unset = the sink's default
+	argLossy   = "lossy"   // accept losses
+	argTight   = "tight"   // as few failures and uncommitted epochs are borne as can be
+	argBeside  = "beside"  // as out, of a region beside the first; unset = there is none
 )
 
 // job is what a child runs.
@@ -88,16 +93,35 @@ func job(c *txntest.Child) error {
 			return err
 		}
 	}
-	p := engine.New(engine.Config{
-		Name: c.Args[argJob], Dir: c.Args[argDir], Store: c.Store(c.Args[argDir]), Parallelism: c.Parallelism,
+	if c.Lossy {
+		c.Args[argLossy] = "yes"
+	}
+	cfg := engine.Config{
+		Name: c.Args[argJob], Dir: c.Args[argDir], Store: c.Store(c.Args[argDir]), Begin: c.Begin, Parallelism: c.Parallelism,
 		CheckpointEvery: 20 * time.Millisecond, Restart: engine.Restart{Attempts: 1000, MaxDelay: 500 * time.Millisecond},
-	})
-	s := engine.From(p, "events", reader.RateLimit(kafka.Source[event]{
+	}
+	if c.Args[argTight] != "" {
+		cfg.TolerateFailures, cfg.Uncommitted = 1, 1
+	}
+	p := engine.New(cfg)
+	branch(c, p, d, "", rate)
+	if beside := c.Args[argBeside]; beside != "" {
+		c.Args[argOut] = beside
+		branch(c, p, d, secondRegion, rate)
+	}
+	return c.Run(p)
+}
+
+// secondRegion is what the names of the operators end in that aren't connected with the first.
+const secondRegion = "2"
+
+// branch is the pipeline, or one of two.
+func branch(c *txntest.Child, p *engine.Pipeline, d destination, end string, rate float64) {
+	s := engine.From(p, "events"+end, reader.RateLimit(kafka.Source[event]{
 		Brokers: []string{c.Args[argBroker]}, Topics: []string{topic}, Decode: decode, Stop: kafka.StopLatest, FetchBytes: 4 << 10,
 	}, rate))
-	sums := engine.Process(engine.KeyBy(s, func(e event) uint32 { return e.Key }), "sum", func() *summer { return &summer{} })
-	engine.ToTx(sums, "out", txntest.Wrap(c, d.sink(c.Args)))
-	return p.Run(context.Background())
+	sums := engine.Process(engine.KeyBy(s, func(e event) uint32 { return e.Key }), "sum"+end, func() *summer { return &summer{} })
+	engine.ToTx(sums, "out"+end, txntest.Wrap(c, d.sink(maps.Clone(c.Args))))
 }
 
 // total is a key's state.

@@ -4,24 +4,27 @@
 //	make matrix                                      # all of it
 //	go run ./internal/matrix -only '^postgres-xa/'   # one destination
 //	go run ./internal/matrix -only '/half' -seed 7 -v
+//	make timeouts                                    # the other table, of what happens beside deaths
 //
 //	ok    postgres-xa/after prepare      3.2 s
 //	...
-//	                    files  postgres-xa  postgres-ledger  mariadb-xa  kafka
-//	before flush        ok     ok           ok               ok          ok
+//	                    files  postgres-xa  postgres-ledger  mariadb-xa  kafka  kafka-tv1
+//	before flush        ok     ok           ok               ok          ok     ok
 //	...
-//	broker killed       ok     ok           ok               ok          ok
-//	database killed     -      ok           ok               ok          -
-//	network cut         ok     ok           ok               ok          ok
-//	network slow        ok     ok           ok               ok          ok
+//	broker killed       ok     ok           ok               ok          ok     ok
+//	database killed     -      ok           ok               ok          -      -
+//	network cut         ok     ok           ok               ok          ok     ok
+//	network slow        ok     ok           ok               ok          ok     ok
 //
-//	matrix: 93 of 93 hold
+//	matrix: 111 of 111 hold
 //
 // A cell of the table is some jobs, each with a topic, table or directory of its own, in processes that die by SIGKILL: three in a
 // row at the cell's step, then two that live to the end of the input. Of those that follow a death one runs at the same, one at
 // half and one at double the parallelism of the one that died. In the last rows nobody dies but a server, or the network is
 // cut, silent or slow, twice while the job runs. After each death no result may be wrong or visible twice; at the end each must
 // be there, and nothing be prepared, staged, open or hidden.
+//
+// A cell of the other table, -set timeouts, is a job to which one of the mishaps of package txntest happens.
 //
 // The exit code is 1 if a cell doesn't hold; the fate of its processes is then printed below it. The seed decides how often a
 // step is passed before the process dies there, and the order of the parallelisms.
@@ -53,6 +56,7 @@ func main() {
 // run is the whole program.
 func run(ctx context.Context, args []string, out io.Writer) int {
 	fs := flag.NewFlagSet("matrix", flag.ContinueOnError)
+	set := fs.String("set", matrix, "the `table`: matrix, or timeouts, which is all that happens beside a death")
 	only := fs.String("only", "", "try the cells whose `destination/row` matches this regular expression")
 	seed := fs.Uint64("seed", uint64(time.Now().UnixNano()), "`number` that decides what is random")
 	rounds := fs.Int("rounds", 3, "jobs for each step and destination")
@@ -61,8 +65,8 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		return 2
 	}
 	want, err := regexp.Compile(*only)
-	if err != nil || *rounds < 1 || fs.NArg() > 0 {
-		fmt.Fprintln(out, "matrix: -only is a regular expression, -rounds at least 1, and there is nothing else:", err)
+	if err != nil || *rounds < 1 || fs.NArg() > 0 || *set != matrix && *set != timeouts {
+		fmt.Fprintln(out, "matrix: -set is matrix or timeouts, -only a regular expression, -rounds at least 1, and there is nothing else:", err)
 		return 2
 	}
 	dir, err := os.MkdirTemp("", "weirline-matrix-")
@@ -72,12 +76,12 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	}
 	b := newBoard(dir, *seed, *rounds)
 	defer b.close(out)
-	chosen := matching(want)
+	chosen := matching(*set, want)
 	for _, c := range chosen {
 		b.judge(ctx, c, *verbose, out)
 	}
-	b.table(chosen, out)
-	fmt.Fprintf(out, "\nseed %d\nmatrix: %d of %d hold\n", *seed, b.held, len(chosen))
+	b.table(*set, chosen, out)
+	fmt.Fprintf(out, "\nseed %d\n%s: %d of %d hold\n", *seed, *set, b.held, len(chosen))
 	if b.held < len(chosen) || len(chosen) == 0 {
 		return 1
 	}
@@ -108,7 +112,7 @@ func (b *board) judge(ctx context.Context, c cell, verbose bool, out io.Writer) 
 }
 
 // table prints the outcomes of those cells that were tried: rows by destinations.
-func (b *board) table(cells []cell, out io.Writer) {
+func (b *board) table(set string, cells []cell, out io.Writer) {
 	var names []string
 	tried := map[string]bool{}
 	for _, c := range cells {
@@ -124,7 +128,7 @@ func (b *board) table(cells []cell, out io.Writer) {
 		fmt.Fprintf(w, "\t%s", name)
 	}
 	fmt.Fprintln(w)
-	for _, row := range rows() {
+	for _, row := range rows(set) {
 		if !tried[row] {
 			continue
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 
 	"github.com/weirline/weirline/internal/testsvc"
@@ -15,22 +16,23 @@ type server interface {
 
 // services are the real servers, each started when it is needed first.
 type services struct {
-	dir    string
-	broker *testsvc.KafkaServer
-	pg     *testsvc.PostgresServer
-	maria  *testsvc.MariaDBServer
+	dir     string
+	brokers map[int]*testsvc.KafkaServer // by version of transactions
+	broker  *testsvc.KafkaServer         // of them, that of the cell
+	pg      *testsvc.PostgresServer
+	maria   *testsvc.MariaDBServer
 }
 
-// kafka holds the input, and the output too.
-func (s *services) kafka(ctx context.Context) (*testsvc.KafkaServer, error) {
-	if s.broker != nil {
+// kafka holds the input, and the output too. The broker is the cell's from now on.
+func (s *services) kafka(ctx context.Context, version int) (*testsvc.KafkaServer, error) {
+	if s.broker = s.brokers[version]; s.broker != nil {
 		return s.broker, nil
 	}
-	k, err := testsvc.StartKafka(ctx, filepath.Join(s.dir, "kafka"), testsvc.KafkaOptions{Proxied: true})
+	k, err := testsvc.StartKafka(ctx, filepath.Join(s.dir, fmt.Sprint("kafka", version)), testsvc.KafkaOptions{Proxied: true, TransactionVersion: version})
 	if err != nil {
 		return nil, err
 	}
-	s.broker = k
+	s.brokers[version], s.broker = k, k
 	return k, fill(ctx, k)
 }
 
@@ -50,8 +52,8 @@ func (s *services) mariadb(ctx context.Context) (_ *testsvc.MariaDBServer, err e
 
 // kill ends them all; nobody reads their data again.
 func (s *services) kill() {
-	if s.broker != nil {
-		s.broker.Kill()
+	for _, k := range s.brokers {
+		k.Kill()
 	}
 	if s.pg != nil {
 		s.pg.Kill()
