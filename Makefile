@@ -11,7 +11,7 @@ service_packages := $(uses_services) | grep -v '/examples/'
 crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog ./internal/matrix; } | sort -u
 unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packages))
 
-.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted matrix chaos leaks lint fmt accept ci
+.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted matrix timeouts chaos leaks lint fmt accept ci
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -79,6 +79,10 @@ soak-tests: deps ## the long variants of the random and the crash tests
 matrix: deps ## kills a job at each step of the commit, into each exactly-once destination: a table; ARGS='-only REGEXP'
 	go build -o bin/matrix ./internal/matrix
 	bin/matrix $(ARGS)
+
+timeouts: deps ## the same job down for too long, its store failing, rolled back by hand, beside a savepoint of it...: a table; ARGS='-only REGEXP'
+	go build -o bin/matrix ./internal/matrix
+	bin/matrix -set timeouts $(ARGS)
 
 chaos: deps ## a job over a real topic is killed for MINUTES (default 5), then its sums are compared
 	go build -o bin/chaos ./internal/chaos

@@ -6,6 +6,7 @@ import "time"
 func txnChecks() []check {
 	all := []check{
 		{"txn/matrix", lastLine{"matrix", []string{"matrix"}, `matrix: (\d+) of (\d+) hold`, 25 * time.Minute}.check},
+		{"txn/timeouts", lastLine{"timeouts", []string{"timeouts"}, `timeouts: (\d+) of (\d+) hold`, 15 * time.Minute}.check},
 		{"txn/planted", lastLine{"planted", []string{"planted"}, `planted: (\d+) of (\d+) caught`, 25 * time.Minute}.check},
 	}
 	for _, t := range contracts {
