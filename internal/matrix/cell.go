@@ -93,10 +93,11 @@ type board struct {
 	tried    int
 	held     int
 	outcomes map[string]string // by name of the cell
+	waits    map[string]wait   // of readers, by destination
 }
 
 func newBoard(dir string, seed uint64, rounds int) *board {
-	return &board{services: services{dir: dir, brokers: map[int]*testsvc.KafkaServer{}}, seed: seed, rounds: rounds, want: truth(), outcomes: map[string]string{}}
+	return &board{services: services{dir: dir, brokers: map[int]*testsvc.KafkaServer{}}, seed: seed, rounds: rounds, want: truth(), outcomes: map[string]string{}, waits: map[string]wait{}}
 }
 
 // close ends the servers and removes everything.
@@ -140,10 +141,16 @@ func (b *board) round(ctx context.Context, c cell, seed uint64, said func(format
 	}
 	k := txntest.Kills{
 		Args: args, Steps: []txntest.Step{}, Deaths: 3,
-		Check: func(over bool) error { return b.check(ctx, c, args, txntest.Want{Over: over}, said) },
+		Check: func(over bool) error {
+			_, err := b.check(ctx, c, args, txntest.Want{Over: over}, said)
+			return err
+		},
 	}
 	if step := c.step(); step != "" {
 		k.Steps = append(k.Steps, step)
+		if c.dest.reader {
+			return b.watched(ctx, c, k, seed, said)
+		}
 		return k.Do(ctx, seed, said)
 	}
 	return b.torment(ctx, c, k, seed, said)
@@ -179,22 +186,22 @@ func (b *board) results(ctx context.Context, c cell, args map[string]string) (rs
 	return rs, nil
 }
 
-// check says what is wrong in the destination.
-func (b *board) check(ctx context.Context, c cell, args map[string]string, w txntest.Want, said func(format string, args ...any)) error {
+// check says how many results are in the destination, and what is wrong there.
+func (b *board) check(ctx context.Context, c cell, args map[string]string, w txntest.Want, said func(format string, args ...any)) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	got, err := b.results(ctx, c, args)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	said("%d results visible", len(got))
 	err = compare(got, b.want, w)
 	if !w.Over {
-		return err
+		return len(got), err
 	}
 	left, lerr := c.dest.left(ctx, &b.services, args)
 	if lerr == nil && len(left) > 0 {
 		lerr = fmt.Errorf("left behind: %q", left)
 	}
-	return errors.Join(err, lerr)
+	return len(got), errors.Join(err, lerr)
 }

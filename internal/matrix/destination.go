@@ -45,6 +45,7 @@ type destination struct {
 	expire   func(ctx context.Context, s *services, args map[string]string) error
 
 	lossless bool // the sink can't accept a loss
+	reader   bool // a reader of the topic looks on while processes die
 	version  int  // of transactions, of the brokers; 0 = their newest
 }
 
@@ -228,6 +229,7 @@ var toKafka = destination{
 			pause(ctx, 100*time.Millisecond)
 		}
 	},
+	reader: true,
 }
 
 // toOldKafka is the same with a broker as before KIP-890, where a producer's epoch doesn't rise with each transaction.

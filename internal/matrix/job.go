@@ -19,6 +19,8 @@ const (
 	partitions = 4
 	records    = 20_000
 	keys       = 64
+
+	checkpointEvery = 20 * time.Millisecond
 )
 
 // event is a record of the topic.
@@ -98,7 +100,7 @@ func job(c *txntest.Child) error {
 	}
 	cfg := engine.Config{
 		Name: c.Args[argJob], Dir: c.Args[argDir], Store: c.Store(c.Args[argDir]), Begin: c.Begin, Parallelism: c.Parallelism,
-		CheckpointEvery: 20 * time.Millisecond, Restart: engine.Restart{Attempts: 1000, MaxDelay: 500 * time.Millisecond},
+		CheckpointEvery: checkpointEvery, Restart: engine.Restart{Attempts: 1000, MaxDelay: 500 * time.Millisecond},
 	}
 	if c.Args[argTight] != "" {
 		cfg.TolerateFailures, cfg.Uncommitted = 1, 1

@@ -35,9 +35,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -81,6 +83,9 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		b.judge(ctx, c, *verbose, out)
 	}
 	b.table(*set, chosen, out)
+	for _, name := range slices.Sorted(maps.Keys(b.waits)) {
+		fmt.Fprintf(out, "\n%s: a reader of committed records waited at most %v", name, b.waits[name])
+	}
 	fmt.Fprintf(out, "\nseed %d\n%s: %d of %d hold\n", *seed, *set, b.held, len(chosen))
 	if b.held < len(chosen) || len(chosen) == 0 {
 		return 1

@@ -23,7 +23,10 @@ func (b *board) suffer(ctx context.Context, c cell, what txntest.Mishap, args ma
 	args[argRate] = fmt.Sprint(records / 4)
 	m := txntest.Mishaps{
 		Args: args, State: args[argDir], Twin: twin, Fails: "out" + secondRegion, Storm: 6, Lossy: !c.dest.lossless,
-		Check: func(args map[string]string, w txntest.Want) error { return b.check(ctx, c, args, w, said) },
+		Check: func(args map[string]string, w txntest.Want) error {
+			_, err := b.check(ctx, c, args, w, said)
+			return err
+		},
 		RollBack: func(ctx context.Context, h sink.Handle) error {
 			return c.dest.rollBack(ctx, &b.services, args, h)
 		},

@@ -67,6 +67,9 @@ type Kills struct {
 	// after three deaths each of them has been. Unset: 2.
 	Parallelism int
 
+	// Notes is a file to which children add what they do with transactions; [Traces] reads it. Unset: nothing is noted.
+	Notes string
+
 	// Limit bounds the life of a child. Unset: one minute.
 	Limit time.Duration
 
@@ -169,6 +172,7 @@ func (k Kills) path(rnd *rand.Rand) []int {
 
 // child runs one and logs what it has to say.
 func (k Kills) child(ctx context.Context, o order, logf func(format string, args ...any)) error {
+	o.Told.Notes = k.Notes
 	began := time.Now()
 	err := o.run(ctx, cmp.Or(k.Limit, time.Minute))
 	logf("%-20s time %d, parallelism %d: %v after %v", o.Step, o.Times, o.Parallelism, err, time.Since(began).Round(time.Millisecond))

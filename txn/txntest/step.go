@@ -61,6 +61,7 @@ type Child struct {
 	job     string // its name
 	weather weather
 	left    atomic.Int64 // times the step is passed, and one
+	began   sync.Map     // numbers of epochs to the times of their begins
 	busy    sync.Map     // names of slots to tokens of what was prepared in them and isn't recorded as committed
 }
 
@@ -124,6 +125,23 @@ type mortalStore struct {
 // lingers is how long a process waits with its death at most, so that what somebody began too early is done by then.
 const lingers = 20 * time.Millisecond
 
+// epoch is when an epoch began, and how long after the one before.
+func (c *Child) epoch(n uint64) (began time.Time, since time.Duration) {
+	if at, is := c.began.Load(n); is {
+		began = at.(time.Time)
+	}
+	if before, is := c.began.Load(n - 1); is {
+		since = began.Sub(before.(time.Time))
+	}
+	return began, since
+}
+
+func (s mortalStore) NextEpoch() (uint64, error) {
+	n, err := s.Store.NextEpoch()
+	s.c.began.Store(n, time.Now())
+	return n, err
+}
+
 func (s mortalStore) Publish(r *store.Record) error {
 	if s.c.Step == AfterAck {
 		<-time.After(time.Duration(rand.Int64N(int64(lingers))))
@@ -177,7 +195,7 @@ type mortalWriter[T any] struct {
 	sink.TxWriter[T]
 	c    *Child
 	op   string
-	n    int // records in the open transaction
+	tx   Trace // the open transaction
 	last time.Duration
 }
 
@@ -189,8 +207,9 @@ func (w *mortalWriter[T]) Begin(ctx context.Context, s sink.Slot) error {
 		fmt.Fprintf(os.Stderr, "slot %s is used again before the commit of its transaction %s is recorded\n", s.Name, token)
 		os.Exit(1)
 	}
-	w.n = 0
-	return w.TxWriter.Begin(ctx, s)
+	err := w.TxWriter.Begin(ctx, s)
+	w.tx = Trace{Begun: time.Now()}
+	return err
 }
 
 func (w *mortalWriter[T]) Write(ctx context.Context, batch []T) error {
@@ -199,7 +218,7 @@ func (w *mortalWriter[T]) Write(ctx context.Context, batch []T) error {
 	}
 	err := w.TxWriter.Write(ctx, batch)
 	if err == nil {
-		w.n += len(batch)
+		w.tx.Records += len(batch)
 		w.c.At(BeforeFlush)
 	}
 	return err
@@ -213,7 +232,9 @@ func (w *mortalWriter[T]) Prepare(ctx context.Context, epoch uint64) (h sink.Han
 	})
 	if err == nil {
 		w.c.busy.Store(h.Slot.Name, h.Token)
-		w.c.note("prepared %s %d", h.Token, w.n)
+		w.tx.Epoch, w.tx.Since = w.c.epoch(epoch)
+		w.tx.Handle = sink.Handle{Token: h.Token, Epoch: epoch, Native: h.Native}
+		w.c.prepared(w.tx)
 		w.c.At(AfterPrepare)
 	}
 	return h, err
@@ -238,6 +259,7 @@ func (m *mortalCommitter) Commit(ctx context.Context, hs []sink.Handle) error {
 	err := m.c.during(InCommit, &m.last, func() error { return m.Committer.Commit(ctx, hs) })
 	if err == nil {
 		m.c.note("committed %s", m.op)
+		m.c.finished(hs, false)
 		m.c.At(BeforeRecorded)
 	}
 	return err
@@ -268,6 +290,7 @@ func (m *mortalCommitter) Recover(ctx context.Context, keep []sink.Handle, slots
 		m.c.busy.Delete(s.Name)
 	}
 	m.c.note("recovered %s", m.op)
+	m.c.finished(keep, true)
 	m.c.At(AfterRecover)
 	return nil
 }
