@@ -11,7 +11,7 @@ service_packages := $(uses_services) | grep -v '/examples/'
 crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog ./internal/matrix; } | sort -u
 unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packages))
 
-.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted matrix timeouts chaos leaks lint fmt accept ci
+.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted matrix timeouts chaos leaks lint fmt accept ci bench-services
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -55,6 +55,9 @@ race: deps ## every test with -race, the crash tests too
 
 bench: ## each benchmark beside its limit (xlimit = time per record of ours / of the limit)
 	go test -run '^$$' -bench . ./benchmarks/
+
+bench-services: deps ## exactly once on a real Kafka, PostgreSQL and MariaDB, beside the bare client libraries: time, cost, pauses
+	go test -run '^$$' -bench . -timeout 25m ./benchmarks/services/
 
 fuzz: ## every fuzz target, FUZZTIME each (default 10s)
 	@set -e; for p in $$(go list -f '{{.ImportPath}}:{{.Dir}}' ./...); do \

@@ -130,6 +130,20 @@ PASS
 	}
 }
 
+func TestPauseOfCommits(t *testing.T) {
+	for line, ok := range map[string]bool{
+		"140 pause-ms 120 pause-once-ms 90 pause-held-ms":  true,
+		"240 pause-ms 120 pause-once-ms 90 pause-held-ms":  false, // commits make pauses
+		"140 pause-ms 120 pause-once-ms 510 pause-held-ms": false, // tasks wait for commits
+		"140 pause-ms 120 pause-once-ms":                   false,
+	} {
+		b := &benchRun{figures: benchFigures("BenchmarkPause/kafka-2 \t 1 \t " + line + "\n")}
+		if figure, err := pause(b, "kafka"); (err == nil) != ok {
+			t.Errorf("%s: %s, %v", line, figure, err)
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	r := refusal{exit: 3, code: "WL1101", says: "held"}
 	const good = "x\nerror: WL1101: dir is held; fix: stop it\n"

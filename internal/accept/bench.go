@@ -99,15 +99,18 @@ func (c checkpointCase) check(ctx context.Context, e *env) (string, error) {
 		want(pause <= c.rule, "pauses are too long"), want(most <= c.most, "want pauses of at most %v ms", c.most))
 }
 
-// benchmarks runs them at the first call.
-func (e *env) benchmarks(ctx context.Context) *benchRun {
-	if e.bench != nil {
-		return e.bench
+// benchmarks are those beside plain loops.
+func (e *env) benchmarks(ctx context.Context) *benchRun { return e.benchmarksOf(ctx, "./benchmarks/") }
+
+// benchmarksOf runs those of a package at the first call.
+func (e *env) benchmarksOf(ctx context.Context, pkg string) *benchRun {
+	if b := e.bench[pkg]; b != nil {
+		return b
 	}
 	b := &benchRun{}
-	e.bench = b
+	e.bench[pkg] = b
 	began := time.Now()
-	p, err := e.start(ctx, nil, "go", "test", "-run", "^$", "-bench", ".", "-timeout", "25m", "./benchmarks/")
+	p, err := e.start(ctx, nil, "go", "test", "-run", "^$", "-bench", ".", "-timeout", "25m", pkg)
 	if err != nil {
 		b.err = err
 		return b

@@ -22,7 +22,7 @@ type env struct {
 	log   *accessLog
 	kafka *testsvc.KafkaServer
 	redis *testsvc.RedisServer
-	bench *benchRun
+	bench map[string]*benchRun // by package
 }
 
 func newEnv(quick bool, seed uint64) (*env, error) {
@@ -40,7 +40,7 @@ func newEnv(quick bool, seed uint64) (*env, error) {
 	if err := os.Chmod(tmp, 0o755); err != nil { // one check runs weblog as another user
 		return nil, err
 	}
-	return &env{root: root, tmp: tmp, quick: quick, seed: seed}, nil
+	return &env{root: root, tmp: tmp, quick: quick, seed: seed, bench: map[string]*benchRun{}}, nil
 }
 
 func (e *env) close() {

@@ -1,0 +1,17 @@
+// Package services holds the benchmarks of sinks on real servers, each beside the bare client library, which does the same work in
+// the same run.
+//
+//	go test -run '^$' -bench . ./benchmarks/services/
+//
+// The contenders of a benchmark run in turn, several rounds, each time in another order. Reported are, as medians of the rounds:
+//
+//	xlimit           time of the job / of the bare client
+//	xlimit-min       the same in the best round
+//	rec/s, bare/s    the rates of both
+//	%slower          what exactly once costs beside our own at-least-once
+//	pause-ms         longest time between two batches of a task that writes
+//	pause-once-ms    the same of a job that commits once, at its end
+//	pause-held-ms    the same with each commit held up by half a second
+//
+// Every run's answer is read back and checked. See README.md beside this directory for what the figures mean.
+package services
