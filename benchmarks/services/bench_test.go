@@ -63,24 +63,28 @@ func median(xs []float64) float64 {
 	return s[len(s)/2]
 }
 
-// beside reports a job's times beside those of the bare client.
-func beside(b *testing.B, records int64, ours, bare []float64) {
+// beside reports a job's times beside those of the bare client, and its longest pause in all rounds.
+func beside(b *testing.B, records int64, ours, bare []float64, p *deliver.Pauses) {
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(ratios(ours, bare)), "xlimit")
 	b.ReportMetric(slices.Min(ratios(ours, bare)), "xlimit-min")
 	b.ReportMetric(float64(records)/median(ours), "rec/s")
 	b.ReportMetric(float64(records)/median(bare), "bare/s")
+	b.ReportMetric(millis(p.Longest()), "pause-ms")
 }
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // BenchmarkKafka copies a topic: by transactions of the bare client, by a job exactly once, and by a job at least once.
 func BenchmarkKafka(b *testing.B) {
 	const records = 4_000_000
 	t := openTopics(b, records)
 	var times [][]float64
+	var p deliver.Pauses
 	for b.Loop() {
-		times = inTurn(b, rounds, t.Bare, copies(t, t.ExactlyOnce(nil)), copies(t, t.AtLeastOnce()))
+		times = inTurn(b, rounds, t.Bare, copies(t, t.ExactlyOnce(&p)), copies(t, t.AtLeastOnce()))
 	}
-	beside(b, records, times[1], times[0])
+	beside(b, records, times[1], times[0], &p)
 	b.ReportMetric(100*(median(ratios(times[1], times[2]))-1), "%slower")
 }
 
@@ -90,10 +94,11 @@ func BenchmarkPostgres(b *testing.B) {
 	for _, m := range modes {
 		b.Run(m.name, func(b *testing.B) {
 			var times [][]float64
+			var p deliver.Pauses
 			for b.Loop() {
-				times = inTurn(b, rounds, t.Bare, rows(t, m.mode))
+				times = inTurn(b, rounds, t.Bare, rows(t, m.mode, &p))
 			}
-			beside(b, t.Records, times[1], times[0])
+			beside(b, t.Records, times[1], times[0], &p)
 		})
 	}
 }
@@ -102,10 +107,11 @@ func BenchmarkPostgres(b *testing.B) {
 func BenchmarkMariaDB(b *testing.B) {
 	t := &deliver.MariaTable{DSN: testsvc.NewMariaDB(b, testsvc.MariaDBOptions{}).DSN, Records: 1_000_000, Keys: 10_000}
 	var times [][]float64
+	var p deliver.Pauses
 	for b.Loop() {
-		times = inTurn(b, rounds, t.Bare, inserts(t))
+		times = inTurn(b, rounds, t.Bare, inserts(t, &p))
 	}
-	beside(b, t.Records, times[1], times[0])
+	beside(b, t.Records, times[1], times[0], &p)
 }
 
 var modes = []struct {
@@ -137,15 +143,15 @@ func copies(t *deliver.Topics, into deliver.Into) run {
 	}
 }
 
-func rows(t *deliver.Table, mode postgres.Mode) run {
+func rows(t *deliver.Table, mode postgres.Mode, p *deliver.Pauses) run {
 	return func(ctx context.Context, cfg engine.Config) (time.Duration, error) {
-		return took(t.Job(ctx, cfg, t.Sink(mode)))
+		return took(t.Job(ctx, cfg, deliver.Watched(t.Sink(mode), p)))
 	}
 }
 
-func inserts(t *deliver.MariaTable) run {
+func inserts(t *deliver.MariaTable, p *deliver.Pauses) run {
 	return func(ctx context.Context, cfg engine.Config) (time.Duration, error) {
-		return took(t.Job(ctx, cfg, t.Sink()))
+		return took(t.Job(ctx, cfg, deliver.Watched(t.Sink(), p)))
 	}
 }
 

@@ -9,7 +9,7 @@
 //	xlimit-min       the same in the best round
 //	rec/s, bare/s    the rates of both
 //	%slower          what exactly once costs beside our own at-least-once
-//	pause-ms         longest time between two batches of a task that writes
+//	pause-ms         longest time between two batches of a task that writes; in Pause at a steady rate
 //	pause-once-ms    the same of a job that commits once, at its end
 //	pause-held-ms    the same with each commit held up by half a second
 //

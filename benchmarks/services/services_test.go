@@ -16,10 +16,10 @@ func TestContenders(t *testing.T) {
 	maria := &deliver.MariaTable{DSN: testsvc.MariaDB(t).DSN, Records: records, Keys: 10_000}
 	all := map[string]run{
 		"kafka/bare": topics.Bare, "kafka/exactly-once": copies(topics, topics.ExactlyOnce(nil)), "kafka/at-least-once": copies(topics, topics.AtLeastOnce()),
-		"postgres/bare": table.Bare, "mariadb/bare": maria.Bare, "mariadb/xa": inserts(maria),
+		"postgres/bare": table.Bare, "mariadb/bare": maria.Bare, "mariadb/xa": inserts(maria, &deliver.Pauses{}),
 	}
 	for _, m := range modes {
-		all["postgres/"+m.name] = rows(table, m.mode)
+		all["postgres/"+m.name] = rows(table, m.mode, &deliver.Pauses{})
 	}
 	for name, do := range all {
 		t.Run(name, func(t *testing.T) {

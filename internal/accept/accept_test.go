@@ -133,7 +133,7 @@ PASS
 func TestPauseOfCommits(t *testing.T) {
 	for line, ok := range map[string]bool{
 		"140 pause-ms 120 pause-once-ms 90 pause-held-ms":  true,
-		"240 pause-ms 120 pause-once-ms 90 pause-held-ms":  false, // commits make pauses
+		"171 pause-ms 120 pause-once-ms 90 pause-held-ms":  false, // commits make pauses
 		"140 pause-ms 120 pause-once-ms 510 pause-held-ms": false, // tasks wait for commits
 		"140 pause-ms 120 pause-once-ms":                   false,
 	} {

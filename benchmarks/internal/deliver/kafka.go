@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/weirline/weirline/benchmarks/internal/load"
+	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/connector/kafka"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/sink"
@@ -130,6 +131,21 @@ func (t *Topics) AtLeastOnce() Into {
 
 // Job copies by a job. Its clock starts before the job does.
 func (t *Topics) Job(ctx context.Context, cfg engine.Config, into Into) (Outcome, error) {
+	return t.job(ctx, cfg, into, func(p *engine.Pipeline) engine.Stream[[]byte] {
+		return engine.From(p, "lines", kafka.Source[[]byte]{
+			Brokers: []string{t.broker}, Topics: []string{t.from}, Stop: kafka.StopLatest, FetchBytes: fetched,
+		})
+	})
+}
+
+// Paced writes the same records by a job that makes so many a second instead of reading them.
+func (t *Topics) Paced(ctx context.Context, cfg engine.Config, rate float64, into Into) (Outcome, error) {
+	return t.job(ctx, cfg, into, func(p *engine.Pipeline) engine.Stream[[]byte] {
+		return engine.From(p, "lines", gen.Source[[]byte]{Make: line, Count: t.records, PerSecond: rate})
+	})
+}
+
+func (t *Topics) job(ctx context.Context, cfg engine.Config, into Into, from func(*engine.Pipeline) engine.Stream[[]byte]) (Outcome, error) {
 	topic, drop, err := t.into(ctx)
 	if err != nil {
 		return Outcome{}, err
@@ -137,9 +153,7 @@ func (t *Topics) Job(ctx context.Context, cfg engine.Config, into Into) (Outcome
 	defer drop()
 	p := engine.New(cfg)
 	w := load.NewWatch(t.records)
-	lines := engine.From(p, "lines", kafka.Source[[]byte]{
-		Brokers: []string{t.broker}, Topics: []string{t.from}, Stop: kafka.StopLatest, FetchBytes: fetched,
-	})
+	lines := from(p)
 	into(engine.Map(lines, "mark", marked), topic)
 	w.Begin(time.Now())
 	if err := p.Run(ctx); err != nil {

@@ -52,6 +52,7 @@ type Table struct {
 	URL     string
 	Records int64
 	Keys    uint32
+	Rate    float64 // rows that a job makes in a second; unset: as many as it can write
 }
 
 // Sink is the sink to write with.
@@ -70,7 +71,7 @@ func (t *Table) Job(ctx context.Context, cfg engine.Config, to sink.TwoPhase[Row
 	defer conn.Close(context.WithoutCancel(ctx))
 	w := load.NewWatch(t.Records)
 	p := engine.New(cfg)
-	made := engine.From(p, "rows", gen.Source[Row]{Fill: load.Timing(w, fillRows(t.Keys)), Count: t.Records})
+	made := engine.From(p, "rows", gen.Source[Row]{Fill: load.Timing(w, fillRows(t.Keys)), Count: t.Records, PerSecond: t.Rate})
 	engine.ToTx(made, "table", to)
 	if err := p.Run(ctx); err != nil {
 		return Outcome{}, err
