@@ -35,7 +35,8 @@ type App struct {
 	// Addr is the default of -addr. "" = no HTTP unless told.
 	Addr string
 
-	// Flags declares flags of the binary's own, beside those every binary has. Called once, before parsing. nil = none.
+	// Flags declares flags of the binary's own, beside those every binary and its commands have: one with the name of such a
+	// flag is a WL1001 at every start. Called once, before parsing, with an empty set. nil = none.
 	Flags func(fs *flag.FlagSet)
 
 	// Before is called before Build when the pipeline is going to run: it may do I/O. nil = nothing.

@@ -86,6 +86,32 @@ func (o *options) declare(fs *flag.FlagSet, a App) {
 	fs.BoolVar(&o.pprof, "pprof", false, "serve /debug/pprof/ on -addr")
 }
 
+// clashes says which of the binary's own flags have names that its commands need, those of commands not given now too.
+func (a App) clashes(own *flag.FlagSet) error {
+	var names []string
+	var o options
+	look := func(declare func(fs *flag.FlagSet)) {
+		common := flag.NewFlagSet(a.Name, flag.ContinueOnError)
+		declare(common)
+		common.VisitAll(func(f *flag.Flag) {
+			if own.Lookup(f.Name) != nil && !slices.Contains(names, "-"+f.Name) {
+				names = append(names, "-"+f.Name)
+			}
+		})
+	}
+	look(func(fs *flag.FlagSet) { o.declare(fs, a) })
+	for _, v := range verbs {
+		if v.flags != nil {
+			look(func(fs *flag.FlagSet) { v.flags(&o, fs) })
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return fault.New(fault.BadPipeline, "App.Flags declares %s, which every pipeline binary has already", strings.Join(names, ", ")).
+		WithFix("give the binary's own flag another name; -help of a binary without App.Flags lists those that are taken")
+}
+
 // choiceFlag is one of a few words.
 type choiceFlag struct {
 	to    *string

@@ -44,10 +44,13 @@ func (a App) run(pr process) int {
 	pr.out, pr.err = red.writer(pr.out), red.writer(pr.err)
 	c := &command{app: a, pr: pr, red: red}
 	fs := flag.NewFlagSet(a.Name, flag.ContinueOnError)
-	c.opts.declare(fs, a)
 	if a.Flags != nil {
 		a.Flags(fs)
 	}
+	if err := a.clashes(fs); err != nil {
+		return c.report(err)
+	}
+	c.opts.declare(fs, a)
 	v, args, err := verbOf(pr.args)
 	if err != nil {
 		return c.report(err)

@@ -260,3 +260,36 @@ func TestHooks(t *testing.T) {
 		t.Errorf("-check: code %d, order %v", code, order)
 	}
 }
+
+// TestFlagsThatClash has a flag of the binary's own that every binary has, and one that only a command not given has.
+func TestFlagsThatClash(t *testing.T) {
+	for want, declare := range map[string]func(fs *flag.FlagSet){
+		"": func(fs *flag.FlagSet) { fs.Bool("states", false, "another name") },
+		"-state, which": func(fs *flag.FlagSet) {
+			fs.String("state", "", "of the weather")
+		},
+		"-state, -json, -all, which": func(fs *flag.FlagSet) {
+			for _, name := range []string{"state", "all", "json"} {
+				fs.Bool(name, false, "mine")
+			}
+		},
+	} {
+		a := App{Name: "clash", State: "none", Flags: declare, Build: func(context.Context, *Env) (*engine.Pipeline, error) {
+			return nil, fault.New(fault.NoInput, "built")
+		}}
+		var stderr bytes.Buffer
+		pr := testProcess(nil)
+		pr.out, pr.err, pr.args = io.Discard, &stderr, []string{"-check"}
+		pr.notify, pr.forget = func(chan<- os.Signal) {}, func(chan<- os.Signal) {}
+		code, said := a.run(pr), stderr.String()
+		if want == "" {
+			if !strings.Contains(said, "built") {
+				t.Errorf("a flag with a name of its own: %s", said)
+			}
+			continue
+		}
+		if code != exitUsage || !strings.Contains(said, "WL1001: App.Flags declares "+want) || !strings.Contains(said, "fix: give the binary's own flag another name") {
+			t.Errorf("code %d, said %s", code, said)
+		}
+	}
+}
