@@ -9,11 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirline/weirline/connector/files"
 	"github.com/weirline/weirline/connector/gen"
+	"github.com/weirline/weirline/connector/kafka"
 	"github.com/weirline/weirline/connector/mysql"
 	"github.com/weirline/weirline/connector/postgres"
 	"github.com/weirline/weirline/engine"
@@ -24,21 +27,19 @@ import (
 
 const txnRecords = 4_000
 
-// txnApp writes numbers into a table or into files, exactly once, and dies where it is told.
+// txnApp writes numbers into a table, a topic or files, exactly once, and dies where it is told.
 func txnApp() App {
 	var (
-		die, url, dsn, table, out, gate string
-		without                         bool
-		rate                            float64
+		die, gate string
+		without   bool
+		rate      float64
+		to        destination
 	)
 	return App{
 		Name: "books",
 		Flags: func(fs *flag.FlagSet) {
 			fs.StringVar(&die, "die", "", "`step` at which the process dies")
-			fs.StringVar(&url, "url", "", "`address` of a PostgreSQL server")
-			fs.StringVar(&dsn, "dsn", "", "`address` of a MariaDB server")
-			fs.StringVar(&table, "table", "", "`name` of the table")
-			fs.StringVar(&out, "out", "", "`directory` for files, if there is no server")
+			to.declare(fs)
 			fs.StringVar(&gate, "gate", "", "`file` that must be there before anything is committed")
 			fs.BoolVar(&without, "without", false, "leave the sink out")
 			fs.Float64Var(&rate, "rate", 200_000, "numbers a second")
@@ -50,20 +51,47 @@ func txnApp() App {
 			numbers := engine.From(p, "numbers", gen.Source[int64]{
 				Make: func(n int64) int64 { return n }, Count: txnRecords, PerSecond: rate, Splits: 2,
 			})
-			var to sink.TwoPhase[int64] = files.TxSink[int64]{Dir: out}
-			row := func(n int64) ([]any, error) { return []any{n}, nil }
-			switch {
-			case url != "":
-				to = postgres.TxSink[int64]{URL: url, Table: table, Columns: []string{"n"}, Row: row}
-			case dsn != "":
-				to = mysql.TxSink[int64]{DSN: dsn, Table: table, Columns: []string{"n"}, Row: row}
-			}
 			if !without {
-				engine.ToTx(numbers, "out", slain{txntest.Wrap(child, to), child, gate})
+				engine.ToTx(numbers, "out", slain{txntest.Wrap(child, to.sink()), child, gate})
 			}
 			return p, nil
 		},
 	}
+}
+
+// destination is what the numbers are written to.
+type destination struct {
+	url, dsn, table, broker, topic, out string
+	ledger                              bool
+	timeout                             time.Duration
+}
+
+func (d *destination) declare(fs *flag.FlagSet) {
+	fs.StringVar(&d.url, "url", "", "`address` of a PostgreSQL server")
+	fs.BoolVar(&d.ledger, "ledger", false, "there by a ledger")
+	fs.StringVar(&d.dsn, "dsn", "", "`address` of a MariaDB server")
+	fs.StringVar(&d.table, "table", "", "`name` of the table")
+	fs.StringVar(&d.broker, "broker", "", "`address` of a Kafka broker")
+	fs.StringVar(&d.topic, "topic", "", "`name` of the topic")
+	fs.DurationVar(&d.timeout, "tx-timeout", 0, "`time` after which Kafka rolls a transaction back")
+	fs.StringVar(&d.out, "out", "", "`directory` for files, if there is no server")
+}
+
+func (d *destination) sink() sink.TwoPhase[int64] {
+	row := func(n int64) ([]any, error) { return []any{n}, nil }
+	switch {
+	case d.url != "" && d.ledger:
+		return postgres.TxSink[int64]{URL: d.url, Table: d.table, Columns: []string{"n"}, Row: row, Mode: postgres.Ledger}
+	case d.url != "":
+		return postgres.TxSink[int64]{URL: d.url, Table: d.table, Columns: []string{"n"}, Row: row}
+	case d.dsn != "":
+		return mysql.TxSink[int64]{DSN: d.dsn, Table: d.table, Columns: []string{"n"}, Row: row}
+	case d.broker != "":
+		return kafka.TxSink[int64]{Brokers: []string{d.broker}, Topic: d.topic, Timeout: d.timeout, Encode: func(n int64) (kafka.Record, error) {
+			return kafka.Record{Value: strconv.AppendInt(nil, n, 10)}, nil
+		}}
+	}
+	return files.TxSink[int64]{Dir: d.out}
 }
 
 // beforeCommit is the step after a pointer that names transactions.
@@ -135,30 +163,10 @@ func (b books) ends(args ...string) (stderr string) {
 func destinations() map[string]func(t *testing.T) books {
 	return map[string]func(t *testing.T) books{
 		"postgres": func(t *testing.T) books {
-			pg, table := testsvc.Postgres(t), tableOf(t)
-			if err := pg.Exec(t.Context(), "drop table if exists "+table+"; create table "+table+" (n int8 not null)"); err != nil {
-				t.Fatal(err)
-			}
-			ask := func(q string) string {
-				got, err := pg.Query(context.Background(), q)
-				if err != nil || len(got) != 1 {
-					t.Fatal(q, got, err)
-				}
-				return got[0]
-			}
-			b := newBooks(t, "-url", pg.URL, "-table", table)
-			b.lines = func() (n int) {
-				fmt.Sscan(ask("select count(*) from "+table), &n) //nolint:errcheck // 0 then
-				return n
-			}
-			b.clear = func() string {
-				got := ask("select count(*) - count(distinct n), count(*), (select count(*) from pg_prepared_xacts) from " + table)
-				if want := fmt.Sprintf("0\t%d\t0", txnRecords); got != want {
-					return fmt.Sprintf("repetitions, rows, prepared: %q, want %q", got, want)
-				}
-				return ""
-			}
-			return b
+			return postgresBooks(t, testsvc.Postgres(t), "select count(*) from pg_prepared_xacts")
+		},
+		"ledger": func(t *testing.T) books {
+			return postgresBooks(t, testsvc.Postgres(t), "select count(*) from weirline.ledger where applied is null", "-ledger")
 		},
 		"mysql": func(t *testing.T) books {
 			m, table := testsvc.MariaDB(t), tableOf(t)
@@ -195,6 +203,35 @@ func destinations() map[string]func(t *testing.T) books {
 			return b
 		},
 	}
+}
+
+// postgresBooks writes into a table, where waiting asks for the number of transactions that aren't finished.
+func postgresBooks(t *testing.T, pg *testsvc.PostgresServer, waiting string, args ...string) books {
+	t.Helper()
+	table := tableOf(t)
+	if err := pg.Exec(t.Context(), "drop table if exists "+table+"; create table "+table+" (n int8 not null)"); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(q string) string {
+		got, err := pg.Query(context.Background(), q)
+		if err != nil || len(got) != 1 {
+			t.Fatal(q, got, err)
+		}
+		return got[0]
+	}
+	b := newBooks(t, append(args, "-url", pg.URL, "-table", table)...)
+	b.lines = func() (n int) {
+		fmt.Sscan(ask("select count(*) from "+table), &n) //nolint:errcheck // 0 then
+		return n
+	}
+	b.clear = func() string {
+		got := ask("select count(*) - count(distinct n), count(*), (" + waiting + ") from " + table)
+		if want := fmt.Sprintf("0\t%d\t0", txnRecords); got != want {
+			return fmt.Sprintf("repetitions, rows, waiting: %q, want %q", got, want)
+		}
+		return ""
+	}
+	return b
 }
 
 func tableOf(t *testing.T) string {
