@@ -33,6 +33,7 @@ func txnApp() App {
 		die, gate string
 		without   bool
 		rate      float64
+		attempts  int
 		to        destination
 	)
 	return App{
@@ -43,10 +44,11 @@ func txnApp() App {
 			fs.StringVar(&gate, "gate", "", "`file` that must be there before anything is committed")
 			fs.BoolVar(&without, "without", false, "leave the sink out")
 			fs.Float64Var(&rate, "rate", 200_000, "numbers a second")
+			fs.IntVar(&attempts, "attempts", 0, "`number` of restarts")
 		},
 		Build: func(_ context.Context, e *Env) (*engine.Pipeline, error) {
 			child, cfg := txntest.NewChild(txntest.Step(die)), e.Config
-			cfg.Store = child.Store(cfg.Dir)
+			cfg.Store, cfg.Restart.Attempts = child.Store(cfg.Dir), attempts
 			p := engine.New(cfg)
 			numbers := engine.From(p, "numbers", gen.Source[int64]{
 				Make: func(n int64) int64 { return n }, Count: txnRecords, PerSecond: rate, Splits: 2,
@@ -103,6 +105,9 @@ type slain struct {
 	c    *txntest.Child
 	gate string
 }
+
+// Unwrap shows the sink inside, which has a preflight.
+func (s slain) Unwrap() any { return s.TwoPhase }
 
 func (s slain) Committer(ctx context.Context, t sink.Task) (sink.Committer, error) {
 	c, err := s.TwoPhase.Committer(ctx, t)
@@ -168,22 +173,7 @@ func destinations() map[string]func(t *testing.T) books {
 		"ledger": func(t *testing.T) books {
 			return postgresBooks(t, testsvc.Postgres(t), "select count(*) from weirline.ledger where applied is null", "-ledger")
 		},
-		"mysql": func(t *testing.T) books {
-			m, table := testsvc.MariaDB(t), tableOf(t)
-			if err := m.Exec(t.Context(), "create table "+table+" (n bigint not null)"); err != nil {
-				t.Fatal(err)
-			}
-			b := newBooks(t, "-dsn", m.DSN, "-table", table)
-			b.clear = func() string {
-				got, err := m.Query(context.Background(), "select count(*) - count(distinct n), count(*) from "+table)
-				left, lerr := m.Query(context.Background(), "xa recover")
-				if want := fmt.Sprintf("0\t%d", txnRecords); err != nil || lerr != nil || len(got) != 1 || got[0] != want || len(left) > 0 {
-					return fmt.Sprintf("repetitions, rows: %q, %v, want %q; prepared: %q, %v", got, err, want, left, lerr)
-				}
-				return ""
-			}
-			return b
-		},
+		"mysql": func(t *testing.T) books { return mariaBooks(t, testsvc.MariaDB(t)) },
 		"files": func(t *testing.T) books {
 			out := t.TempDir()
 			b := newBooks(t, "-out", out)
@@ -228,6 +218,24 @@ func postgresBooks(t *testing.T, pg *testsvc.PostgresServer, waiting string, arg
 		got := ask("select count(*) - count(distinct n), count(*), (" + waiting + ") from " + table)
 		if want := fmt.Sprintf("0\t%d\t0", txnRecords); got != want {
 			return fmt.Sprintf("repetitions, rows, waiting: %q, want %q", got, want)
+		}
+		return ""
+	}
+	return b
+}
+
+func mariaBooks(t *testing.T, m *testsvc.MariaDBServer) books {
+	t.Helper()
+	table := tableOf(t)
+	if err := m.Exec(t.Context(), "create table "+table+" (n bigint not null)"); err != nil {
+		t.Fatal(err)
+	}
+	b := newBooks(t, "-dsn", m.DSN, "-table", table)
+	b.clear = func() string {
+		got, err := m.Query(context.Background(), "select count(*) - count(distinct n), count(*) from "+table)
+		left, lerr := m.Query(context.Background(), "xa recover")
+		if want := fmt.Sprintf("0\t%d", txnRecords); err != nil || lerr != nil || len(got) != 1 || got[0] != want || len(left) > 0 {
+			return fmt.Sprintf("repetitions, rows: %q, %v, want %q; prepared: %q, %v", got, err, want, left, lerr)
 		}
 		return ""
 	}

@@ -50,7 +50,7 @@ var (
 	SinkRejected  = add("WL1302", "the destination refused a record", "mend the record's source, or choose to skip rejected records or send them to a dead letter sink")
 	CommitFailed  = add("WL1303", "prepared work can't be committed", "look at the cause; nothing is given up, a restart tries again")
 	NotIdempotent = add("WL1304", "a part of the pipeline can't give the guarantee asked for", "use sources that can be read again, a state directory, and two-phase or idempotent sinks, or don't ask for exactly once")
-	LostCommit    = add("WL1305", "a prepared transaction was rolled back from outside, and its records are lost", "find out who rolled it back; to go on without its records, choose to accept the loss in the sink's settings")
+	LostCommit    = add("WL1305", "a prepared transaction was rolled back from outside, and its records are lost", "find out who rolled it back: somebody by hand, another job under the same name, or Kafka after Timeout; to go on without its records, choose to accept the loss in the sink's settings")
 	UnknownCommit = add("WL1306", "nobody can say any more whether a transaction was committed", "look in the destination for its records; then choose to accept it in the sink's settings")
 
 	// Running.
