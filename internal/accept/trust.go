@@ -51,7 +51,6 @@ var trusted = []tested{
 	{name: "unaligned", pkg: "./engine", match: "Unaligned", least: 3},
 	{name: "savepoints", pkg: "./engine", match: "Savepoint|BeginFrom|NamesOfTransactions|WatermarksSurvive", least: 8},
 	{name: "upgrades", pkg: "./engine", match: "Upgrade|BadSavepoints|DroppedOperators", least: 4},
-	{name: "transactions/by-hand", pkg: "./engine/cli", match: "^TestTxn|^TestJudge|^TestUnreachable", least: 16},
 	{name: "guarantee", pkg: "./engine", match: "^TestGuarantee|^TestPlanGuarantees", least: 10},
 	{name: "commands", pkg: "./engine/cli", match: "Command|Verify|Diff|Export|Show", least: 3},
 	{
