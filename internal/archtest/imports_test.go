@@ -49,9 +49,10 @@ var layers = []layer{
 	},
 	{
 		[]string{"sink/async"},
-		[]string{"sink", fault, cbor, "golang.org/x/sync", "github.com/sony/gobreaker"},
+		[]string{"sink", fault, "internal/plain", "golang.org/x/sync", "github.com/sony/gobreaker"},
 		"toolkits stand on contracts only, so that connectors run under any engine",
 	},
+	{[]string{"internal/plain"}, []string{fault, cbor}, "it knows values only"},
 	{
 		[]string{"txn"},
 		[]string{"sink", fault},

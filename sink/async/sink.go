@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/plain"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -62,7 +63,7 @@ func (s Sink[T]) Validate() error {
 		bad("only one of Encode and Decode is set", "set both, or none")
 	}
 	if s.Encode == nil && s.Decode == nil {
-		if err := checkType[T](); err != nil {
+		if err := plain.Check[T]("async sink"); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -96,7 +97,7 @@ func (s Sink[T]) withDefaults() Sink[T] {
 		s.Timeout = defaultTimeout
 	}
 	if s.Encode == nil {
-		s.Encode, s.Decode = encodeCBOR[T], decodeCBOR[T]
+		s.Encode, s.Decode = plain.Append[T], plain.Decode[T]
 	}
 	s.Retry = s.Retry.withDefaults()
 	return s

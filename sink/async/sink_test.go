@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -37,72 +34,6 @@ func TestValidate(t *testing.T) {
 			}
 		})
 	}
-}
-
-type inner struct{ A int }
-
-type kept struct {
-	S    string
-	B    []byte
-	At   time.Time
-	M    map[string][]float64
-	P    *inner
-	Tree []kept
-	inner
-	Skip func() `cbor:"-"`
-}
-
-func TestCodecRefusesWhatItWouldLose(t *testing.T) {
-	refused := map[string]error{
-		"func":       checkType[func()](),
-		"chan":       checkType[struct{ C chan int }](),
-		"interface":  checkType[any](),
-		"map value":  checkType[map[string]error](),
-		"unexported": checkType[struct{ a int }](),
-		"deep":       checkType[[]map[int]struct{ A struct{ b int } }](),
-		"json hidden": checkType[struct { //nolint:govet // the tag is the case
-			A int `json:"-"`
-		}](),
-		"complex": checkType[complex128](),
-	}
-	for name, err := range refused {
-		if fault.CodeOf(err) != fault.BadType.ID {
-			t.Errorf("%s: got %v, want %s", name, err, fault.BadType.ID)
-		}
-	}
-	if err := errors.Join(checkType[kept](), checkType[string](), checkType[time.Time](), checkType[[]byte]()); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestCodecKeepsValues(t *testing.T) {
-	at := time.Date(2024, 2, 29, 1, 2, 3, 456789012, time.FixedZone("x", 3600))
-	in := kept{
-		S: "not utf-8: \xff\xfe", B: []byte{0, 255}, At: at, M: map[string][]float64{"": {math.Inf(1), -0.5}},
-		P: &inner{7}, inner: inner{8}, Tree: []kept{{S: "leaf"}},
-	}
-	data, err := encodeCBOR([]byte("x"), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := decodeCBOR[kept](data[1:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	equal(t, "string", out.S, in.S)
-	equal(t, "bytes", string(out.B), string(in.B))
-	equal(t, "time", out.At.Equal(at), true)
-	equal(t, "map", out.M[""][0], math.Inf(1))
-	equal(t, "pointer", *out.P, *in.P)
-	equal(t, "embedded", out.A, 8)
-	equal(t, "tree", out.Tree[0].S, "leaf")
-
-	long := make([]int, 200_000)
-	data, err = encodeCBOR(nil, long)
-	equal(t, "error", err, nil)
-	back, err := decodeCBOR[[]int](data)
-	equal(t, "error of a long slice", err, nil)
-	equal(t, "length", len(back), len(long))
 }
 
 func TestCodecIsTheUsersOwn(t *testing.T) {

@@ -1,4 +1,12 @@
-package async
+// Package plain is the byte form of plain values: CBOR. Toolkits that store a user's records by it refuse types that would lose
+// something.
+//
+//	err := plain.Check[Order]("async sink")
+//	data, err := plain.Append(nil, order)
+//	order, err := plain.Decode[Order](data)
+//
+// Functions may be called from any goroutine.
+package plain
 
 import (
 	"encoding"
@@ -13,19 +21,21 @@ import (
 	"github.com/weirline/weirline/internal/fault"
 )
 
-func encodeCBOR[T any](dst []byte, v T) ([]byte, error) {
-	data, err := cborEnc.Marshal(v)
+// Append appends the bytes of v to dst.
+func Append[T any](dst []byte, v T) ([]byte, error) {
+	data, err := encoder.Marshal(v)
 	return append(dst, data...), err
 }
 
-func decodeCBOR[T any](data []byte) (T, error) {
+// Decode reads what Append wrote.
+func Decode[T any](data []byte) (T, error) {
 	var v T
-	err := cborDec.Unmarshal(data, &v)
+	err := decoder.Unmarshal(data, &v)
 	return v, err
 }
 
-// cborEnc keeps nanoseconds and the offset of times; everything else is the library's default.
-var cborEnc = func() cbor.EncMode {
+// encoder keeps nanoseconds and the offset of times; everything else is the library's default.
+var encoder = func() cbor.EncMode {
 	m, err := cbor.EncOptions{Time: cbor.TimeRFC3339Nano}.EncMode()
 	if err != nil {
 		panic(err) // the options are constants
@@ -33,8 +43,8 @@ var cborEnc = func() cbor.EncMode {
 	return m
 }()
 
-// cborDec takes back whatever cborEnc wrote: large values, deep ones, strings that aren't UTF-8.
-var cborDec = func() cbor.DecMode {
+// decoder takes back whatever encoder wrote: large values, deep ones, strings that aren't UTF-8.
+var decoder = func() cbor.DecMode {
 	m, err := cbor.DecOptions{
 		MaxArrayElements: math.MaxInt32, MaxMapPairs: math.MaxInt32, MaxNestedLevels: math.MaxUint16, UTF8: cbor.UTF8DecodeInvalid,
 	}.DecMode()
@@ -44,11 +54,11 @@ var cborDec = func() cbor.DecMode {
 	return m
 }()
 
-// checkType says whether CBOR keeps every part of a T.
-func checkType[T any]() error {
+// Check says whether CBOR keeps every part of a T. who begins the error.
+func Check[T any](who string) error {
 	t := reflect.TypeFor[T]()
 	if why := lossy(t, t.String(), map[reflect.Type]bool{}); why != "" {
-		return fault.New(fault.BadType, "async sink: records of type %s can't be stored with an epoch: %s", t, why).
+		return fault.New(fault.BadType, "%s: records of type %s can't be stored with an epoch: %s", who, t, why).
 			WithFix("use plain values with exported fields only, or set Encode and Decode")
 	}
 	return nil
