@@ -9,6 +9,7 @@ import (
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/hybrid"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/source"
 )
 
@@ -16,6 +17,14 @@ import (
 type socket struct{ gen.Source[event] }
 
 func (socket) Replayable() bool { return false }
+
+// behind is a two-phase sink whose promise rests on what is behind it.
+type behind struct {
+	sink.TwoPhase[event]
+	promise, fix string
+}
+
+func (b behind) Promise() (promise, why, fix string) { return b.promise, "rows wait", b.fix }
 
 // TestGuaranteeFromEndToEnd works out what source, pipeline and sink come to, and what of them limits it; asked for exactly once, the
 // pipeline is refused with that, or not at all.
@@ -31,6 +40,9 @@ func TestGuaranteeFromEndToEnd(t *testing.T) {
 		return engine.Union(engine.From(p, "in", log), engine.From(p, "wire", socket{log}))
 	}
 	tx := func(s engine.Stream[event]) { engine.ToTx(s, "out", enginetest.NewTx[event]()) }
+	before := func(promise, fix string) func(s engine.Stream[event]) {
+		return func(s engine.Stream[event]) { engine.ToTx(s, "out", behind{enginetest.NewTx[event](), promise, fix}) }
+	}
 	upsert := func(s engine.Stream[event]) { engine.To(s, "out", &upserts[event]{}) }
 	plain := func(s engine.Stream[event]) { engine.To(s, "out", &enginetest.Collect[event]{}) }
 	for _, c := range []struct {
@@ -43,6 +55,9 @@ func TestGuaranteeFromEndToEnd(t *testing.T) {
 	}{
 		{"two-phase", engine.Config{Dir: "state"}, from(log), tx, engine.PromiseExactlyOnce, ""},
 		{"two-phase, unaligned", engine.Config{Dir: "state", Unaligned: true}, from(log), tx, engine.PromiseExactlyOnce, ""},
+		{"two-phase, before a ledger", engine.Config{Dir: "state"}, from(log), before(sink.ExactlyOnce, ""), engine.PromiseExactlyOnce, ""},
+		{"two-phase, before upserts", engine.Config{Dir: "state"}, from(log), before(sink.Repeatable, ""), engine.PromiseInEffect, ""},
+		{"two-phase, before a plain sink", engine.Config{Dir: "state"}, from(log), before(sink.AtLeastOnce, "another"), engine.PromiseAtLeastOnce, "out"},
 		{"idempotent", engine.Config{Dir: "state"}, from(log), upsert, engine.PromiseInEffect, ""},
 		{"plain", engine.Config{Dir: "state"}, from(log), plain, engine.PromiseAtLeastOnce, "out"},
 		{"nothing stored", engine.Config{}, from(log), upsert, engine.PromiseNone, "Config.Dir"},
@@ -64,6 +79,9 @@ func TestGuaranteeFromEndToEnd(t *testing.T) {
 				t.Fatal(err)
 			}
 			g := p.Plan().Guarantees[0]
+			if strings.Contains(c.what, "before") && (g.Why != "rows wait" || c.limit != "" && g.Fix != "another") {
+				t.Errorf("%+v doesn't say what the sink says", g)
+			}
 			if g.Promise != c.promise || g.Limit != c.limit || g.Why == "" || (g.Fix == "") != (c.limit == "") {
 				t.Errorf("%+v, want %s, limited by %q", g, c.promise, c.limit)
 			}

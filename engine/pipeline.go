@@ -50,10 +50,10 @@ type vertex struct {
 	// receive makes the function that takes the payloads of a task's channels and feeds them to node n, a node[I].
 	receive func(j *job, n any) func(payload any) error
 
-	source *sourceVertex // set for sources
-	commit committerMaker
-	check  []func(ctx context.Context) error // preflights
-	sinkOK string                            // guarantee of a sink, for plans: "exactly once", "idempotent", "at least once"
+	source           *sourceVertex // set for sources
+	commit           committerMaker
+	check            []func(ctx context.Context) error // preflights
+	sinkOK, why, fix string                            // guarantee of a sink, for plans: one of sink's; what a sink.Qualified says of it
 
 	// Filled by plan.
 	tasks int

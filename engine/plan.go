@@ -1,6 +1,9 @@
 package engine
 
-import "context"
+import (
+	"cmp"
+	"context"
+)
 
 // Plan is a pipeline on paper: what runs where, what is joined how, and what is promised. It is a copy, in the order the
 // pipeline was built, the same for the same program and settings.
@@ -104,12 +107,13 @@ func (p *Pipeline) guarantee(v *vertex) PlanGuarantee {
 	case p.cfg.AtLeastOnce:
 		set(PromiseAtLeastOnce, "records that overtake a barrier are in the checkpoint and are read again after a restart",
 			"Config.AtLeastOnce", "leave it unset (-checkpoint-mode=exactly-once)")
-	case v.commit != nil:
-		set(PromiseExactlyOnce, "positions and transactions belong to one checkpoint", "", "")
+	case v.sinkOK == PromiseExactlyOnce:
+		set(PromiseExactlyOnce, cmp.Or(v.why, "positions and transactions belong to one checkpoint"), "", "")
 	case v.sinkOK == "idempotent":
-		set(PromiseInEffect, "records since the last checkpoint may be written again, which changes nothing as long as they come out the same", "", "")
+		set(PromiseInEffect, cmp.Or(v.why, "records since the last checkpoint may be written again, which changes nothing as long as they come out the same"), "", "")
 	default:
-		set(PromiseAtLeastOnce, "records since the last checkpoint may be written again", v.name, "use a two-phase sink (ToTx), or one that is idempotent")
+		set(PromiseAtLeastOnce, cmp.Or(v.why, "records since the last checkpoint may be written again"), v.name,
+			cmp.Or(v.fix, "use a two-phase sink (ToTx), or one that is idempotent"))
 	}
 	return g
 }

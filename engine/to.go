@@ -15,9 +15,9 @@ import (
 func To[T any](s Stream[T], name string, to sink.Sink[T]) {
 	v := add[T](s, name, "sink")
 	v.canPoison = true
-	v.sinkOK = "at least once"
+	v.sinkOK = sink.AtLeastOnce
 	if i, ok := sink.As[sink.Idempotent](to); ok && i.Idempotent() {
-		v.sinkOK = "idempotent"
+		v.sinkOK = sink.Repeatable
 	}
 	s.p.checkSink(v, to)
 	v.build = func(b *builder) (any, error) {

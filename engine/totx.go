@@ -10,11 +10,14 @@ import (
 	"github.com/weirline/weirline/source"
 )
 
-// ToTx writes a stream to a two-phase sink: exactly once. It needs Config.Dir.
+// ToTx writes a stream to a two-phase sink: exactly once, unless the sink says otherwise (sink.Qualified). It needs Config.Dir.
 func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
 	v := add[T](s, name, "sink")
 	v.canPoison = true
-	v.sinkOK = "exactly once"
+	v.sinkOK = sink.ExactlyOnce
+	if q, ok := sink.As[sink.Qualified](to); ok {
+		v.sinkOK, v.why, v.fix = q.Promise()
+	}
 	s.p.checkSink(v, to)
 	v.commit = func(ctx context.Context, t sink.Task) (sink.Committer, error) { return to.Committer(ctx, t) }
 	v.build = func(b *builder) (any, error) {

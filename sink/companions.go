@@ -46,6 +46,19 @@ type RejectedRecord struct {
 // Idempotent is a Sink where writing the same record twice has the effect of writing it once.
 type Idempotent interface{ Idempotent() bool }
 
+// Qualified is a TwoPhase whose promise rests on a destination behind it. Without it a TwoPhase is exactly once.
+type Qualified interface {
+	// Promise is one of the constants below. It says in half a sentence why, and for AtLeastOnce what to do about it.
+	Promise() (promise, why, fix string)
+}
+
+// What becomes in the destination of a record of a complete epoch.
+const (
+	ExactlyOnce = "exactly once"
+	Repeatable  = "idempotent"    // it may be written again, which changes nothing
+	AtLeastOnce = "at least once" // it may be there several times
+)
+
 // Preflight is a Sink that can check its settings against the live system before the first record. It is called once at
 // start; an error stops the job and should name the setting and the fix.
 type Preflight interface {
