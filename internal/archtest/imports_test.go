@@ -52,6 +52,11 @@ var layers = []layer{
 		[]string{"sink", fault, "internal/plain", "golang.org/x/sync", "github.com/sony/gobreaker"},
 		"toolkits stand on contracts only, so that connectors run under any engine",
 	},
+	{
+		[]string{"sink/ahead"},
+		[]string{"sink", "txn", fault, "internal/plain", "internal/durable"},
+		"toolkits stand on contracts only, so that connectors run under any engine",
+	},
 	{[]string{"internal/plain"}, []string{fault, cbor}, "it knows values only"},
 	{
 		[]string{"txn"},
@@ -177,7 +182,7 @@ var layers = []layer{
 	},
 }
 
-var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "txn", fault}
+var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "sink/ahead", "txn", fault}
 
 // free are the programs: they may import what they like.
 var free = []string{"internal/mutants", "internal/matrix", "internal/sim", "internal/soak", "examples", "benchmarks", "internal/testsvc", "internal/accept", "internal/archtest", "internal/chaos", "internal/leaks", "docs"}
