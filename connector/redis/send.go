@@ -69,12 +69,16 @@ func (s Sink[T]) judge(cmd *goredis.Cmd, failed error) error {
 	case denied(err):
 		return sink.Permanent(s.authFailed(err))
 	case elsewhere(err):
-		return sink.Permanent(fault.Wrap(fault.SinkFailed, err, "write to redis server %s, which is part of a cluster", s.addr()).
-			WithFix("set Addr to a server that isn't part of a cluster"))
+		return sink.Permanent(s.inCluster(err))
 	case !answered || passing(err):
 		return err
 	}
 	return async.Refuse(fault.Wrap(fault.SinkRejected, err, "%s %s", cmd.Name(), keyOf(cmd)))
+}
+
+func (s Sink[T]) inCluster(err error) error {
+	return fault.Wrap(fault.SinkFailed, err, "write to redis server %s, which is part of a cluster", s.addr()).
+		WithFix("set Addr to a server that isn't part of a cluster")
 }
 
 var errNoAnswer = errors.New("redis server didn't answer the command")

@@ -19,10 +19,12 @@ import (
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/async"
 	"github.com/weirline/weirline/sink/sinktest"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 func TestMain(m *testing.M) {
 	goredis.SetLogger(quiet{}) // it tells of each refused connection
+	txntest.Main(numbers)
 	os.Exit(testsvc.Main(m))
 }
 
