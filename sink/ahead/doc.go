@@ -32,7 +32,7 @@
 //
 // The handle in the checkpoint says how many parts and rows there are, and their checksum. A segment stays until its commit is
 // recorded, whatever is retained of checkpoints. Whoever moves or restores the checkpoints needs Dir with them; it may be a
-// directory inside that of the state, and with checkpoints in an object store Place may be the same bucket (blob.Objects). Jobs may share a
+// directory inside that of the state, and with checkpoints in an object store Place may be the same bucket (blob.PlaceAt). Jobs may share a
 // place, of which each touches its own slots only.
 //
 // # Order
