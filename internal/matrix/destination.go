@@ -49,7 +49,7 @@ type destination struct {
 	version  int  // of transactions, of the brokers; 0 = their newest
 }
 
-var destinations = []destination{toFiles, toPostgres, toLedger, toMariaDB, toKafka, toOldKafka}
+var destinations = []destination{toFiles, toPostgres, toLedger, toMariaDB, toKafka, toOldKafka, toRedis}
 
 func find(name string) (destination, error) {
 	i := slices.IndexFunc(destinations, func(d destination) bool { return d.name == name })

@@ -8,15 +8,15 @@
 //
 //	ok    postgres-xa/after prepare      3.2 s
 //	...
-//	                    files  postgres-xa  postgres-ledger  mariadb-xa  kafka  kafka-tv1
-//	before flush        ok     ok           ok               ok          ok     ok
+//	                    files  postgres-xa  postgres-ledger  mariadb-xa  kafka  kafka-tv1  ahead-redis
+//	before flush        ok     ok           ok               ok          ok     ok         ok
 //	...
-//	broker killed       ok     ok           ok               ok          ok     ok
-//	database killed     -      ok           ok               ok          -      -
-//	network cut         ok     ok           ok               ok          ok     ok
-//	network slow        ok     ok           ok               ok          ok     ok
+//	broker killed       ok     ok           ok               ok          ok     ok         ok
+//	database killed     -      ok           ok               ok          -      -          ok
+//	network cut         ok     ok           ok               ok          ok     ok         ok
+//	network slow        ok     ok           ok               ok          ok     ok         ok
 //
-//	matrix: 111 of 111 hold
+//	matrix: 130 of 130 hold
 //
 // A cell of the table is some jobs, each with a topic, table or directory of its own, in processes that die by SIGKILL: three in a
 // row at the cell's step, then two that live to the end of the input. Of those that follow a death one runs at the same, one at
@@ -48,6 +48,7 @@ import (
 )
 
 func main() {
+	silence()
 	txntest.Main(job)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout)

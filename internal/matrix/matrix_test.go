@@ -14,6 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	silence()
 	txntest.Main(job)
 	os.Exit(m.Run())
 }

@@ -21,6 +21,7 @@ type services struct {
 	broker  *testsvc.KafkaServer         // of them, that of the cell
 	pg      *testsvc.PostgresServer
 	maria   *testsvc.MariaDBServer
+	redis   *testsvc.RedisServer
 }
 
 // kafka holds the input, and the output too. The broker is the cell's from now on.
@@ -60,5 +61,8 @@ func (s *services) kill() {
 	}
 	if s.maria != nil {
 		s.maria.Kill()
+	}
+	if s.redis != nil {
+		s.redis.Kill()
 	}
 }

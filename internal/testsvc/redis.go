@@ -117,7 +117,7 @@ func (r *RedisServer) Restart(ctx context.Context) error {
 	return p.ready(ctx, r.ping)
 }
 
-// ping makes sure that it is this server that answers, not another one that was quicker to take the port.
+// ping makes sure that it is this server that answers, not another one that was quicker to take the port, and that it has loaded its data.
 func (r *RedisServer) ping(ctx context.Context) error {
 	cl := redis.NewClient(&redis.Options{
 		Addr: r.Addr, Password: r.o.Password, MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second, ReadTimeout: 2 * time.Second,
@@ -130,5 +130,5 @@ func (r *RedisServer) ping(ctx context.Context) error {
 	if want := fmt.Sprintf("process_id:%d\r\n", r.proc.cmd.Process.Pid); !strings.Contains(info, want) {
 		return fmt.Errorf("another redis answers at %s", r.Addr)
 	}
-	return nil
+	return cl.Ping(ctx).Err()
 }
