@@ -43,6 +43,11 @@ type appender struct {
 }
 
 func (a *appender) Write(_ context.Context, batch []string) error {
+	if a.fail != nil {
+		if err := a.fail(); err != nil {
+			return err
+		}
+	}
 	bad := map[int]error{}
 	for i, line := range batch {
 		if a.refuse != nil {
@@ -79,7 +84,7 @@ func (a *appender) Close() error {
 
 func (l lines) read() ([]string, error) {
 	b, err := os.ReadFile(l.path)
-	if errors.Is(err, os.ErrNotExist) {
+	if len(b) == 0 && (err == nil || errors.Is(err, os.ErrNotExist)) {
 		return nil, nil
 	}
 	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n"), err
