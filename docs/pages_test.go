@@ -15,6 +15,7 @@ var shown = map[string][]string{
 	"writing-a-sink.md":   {"post_test.go", "append_test.go"},
 	"streams.md":          {"streams_test.go"},
 	"state.md":            {"state_test.go"},
+	"write-ahead.md":      {"../sink/ahead/example_test.go", "../connector/redis/example_test.go"},
 
 	"connectors/mysql.md":    {"../connector/mysql/example_test.go"},
 	"connectors/postgres.md": {"../connector/postgres/example_test.go"},

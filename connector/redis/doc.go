@@ -18,6 +18,9 @@
 // then kept for each name. A batch repeated after a timeout can meet its own late first execution inside a server that was
 // frozen meanwhile; both set the same values.
 //
+// Commands that add to what is there (INCRBY, RPUSH, XADD) would count twice: they are for [MarkedSink], behind a write-ahead sink
+// (package ahead).
+//
 // A record's commands aren't a transaction: one that is refused may have been executed in part.
 //
 // # What happens when

@@ -9,16 +9,33 @@ func txnChecks() []check {
 		{"txn/timeouts", lastLine{"timeouts", []string{"timeouts"}, `timeouts: (\d+) of (\d+) hold`, 15 * time.Minute}.check},
 		{"txn/planted", lastLine{"planted", []string{"planted"}, `planted: (\d+) of (\d+) caught`, 25 * time.Minute}.check},
 	}
-	for _, t := range contracts {
-		all = append(all, check{"txn/contracts/" + t.name, t.check})
-	}
-	for _, t := range exactlyOnce {
-		all = append(all, check{"txn/" + t.name, t.check})
-	}
-	for _, t := range badInput {
-		all = append(all, check{"txn/input/" + t.name, t.check})
+	for _, g := range []struct {
+		prefix string
+		tests  []tested
+	}{{"txn/contracts/", contracts}, {"txn/", exactlyOnce}, {"txn/ahead/", ahead}, {"txn/input/", badInput}} {
+		for _, t := range g.tests {
+			all = append(all, check{g.prefix + t.name, t.check})
+		}
 	}
 	return all
+}
+
+// ahead are the promises of the write-ahead sink: over a destination that can nothing, over a real Redis, and from an object store.
+var ahead = []tested{
+	{name: "contract", pkg: "./sink/ahead", match: "^TestContract$", least: 60},
+	{name: "killed", pkg: "./sink/ahead", match: "^TestKilledAtEachStep$"},
+	{name: "damage", pkg: "./sink/ahead", match: "^(TestDamage|TestEvidence|TestRowsLeftBehind)$", least: 10},
+	{name: "full", pkg: "./sink/ahead", match: "^TestFullDisk$"},
+	{name: "away", pkg: "./sink/ahead", match: "^TestDestination|^TestJobWaitsForItsDestination$", least: 3},
+	{name: "refused", pkg: "./sink/ahead", match: "^(TestRefusedRows|TestMarkSaysWhereToGoOn)$", least: 4},
+	{name: "moved", pkg: "./sink/ahead", match: "^TestStateOnAnotherMachine$"},
+	{name: "order", pkg: "./sink/ahead", match: "^(TestOrderOfEpochs|TestRowsOfManyPartsKeepTheirOrder)$", least: 2},
+	{name: "others", pkg: "./sink/ahead", match: "^TestStrangersAreLeftAlone$"},
+	{name: "promise", pkg: "./sink/ahead", match: "^(TestPromiseIsTheDestinations|Example)$", least: 2},
+	{name: "redis-contract", pkg: "./connector/redis", match: "^TestAheadContract$", least: 180},
+	{name: "redis-killed", pkg: "./connector/redis", match: "^TestAheadKilledAtEachStep$", least: 4},
+	{name: "redis-down", pkg: "./connector/redis", match: "^(TestAheadServerKilled|TestMarkedServerInTrouble)$", least: 2},
+	{name: "object-store", pkg: "./engine/store/blob", match: "^TestRowsWaitInAPlace$", least: 100},
 }
 
 // contracts are the connectors whose two-phase sinks keep all promises of txn/txntest.
