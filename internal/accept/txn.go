@@ -28,7 +28,7 @@ var ahead = []tested{
 	{name: "full", pkg: "./sink/ahead", match: "^TestFullDisk$"},
 	{name: "away", pkg: "./sink/ahead", match: "^TestDestination|^TestJobWaitsForItsDestination$", least: 3},
 	{name: "refused", pkg: "./sink/ahead", match: "^(TestRefusedRows|TestMarkSaysWhereToGoOn)$", least: 4},
-	{name: "moved", pkg: "./sink/ahead", match: "^TestStateOnAnotherMachine$"},
+	{name: "moved", pkg: "./sink/ahead", match: "^(TestStateOnAnotherMachine|TestAnotherDirectory)$", least: 2},
 	{name: "order", pkg: "./sink/ahead", match: "^(TestOrderOfEpochs|TestRowsOfManyPartsKeepTheirOrder)$", least: 2},
 	{name: "others", pkg: "./sink/ahead", match: "^TestStrangersAreLeftAlone$"},
 	{name: "promise", pkg: "./sink/ahead", match: "^(TestPromiseIsTheDestinations|Example)$", least: 2},

@@ -3,6 +3,7 @@ package ahead_test
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -116,6 +117,9 @@ func TestMarkProves(t *testing.T) {
 	b := open(t, ahead.Sink[string]{To: to, Dir: t.TempDir()})
 	h, never := b.prepare(t, "a", "b"), b.prepare(t, "c")
 	if err := b.c.Commit(t.Context(), []sink.Handle{h}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(b.Dir); err != nil {
 		t.Fatal(err)
 	}
 	b.Dir = t.TempDir()

@@ -30,7 +30,12 @@ type Place interface {
 }
 
 // Directory is the place that [Sink.Dir] names: a directory on a local disk. It is made when the first file is, in one that is there.
-func Directory(path string) Place { return dir(path) }
+func Directory(path string) Place {
+	if whole, err := filepath.Abs(path); err == nil { // else it is as good as it can be
+		path = whole
+	}
+	return dir(path)
+}
 
 type dir string
 

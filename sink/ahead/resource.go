@@ -52,16 +52,16 @@ func (r *resource[T]) Commit(ctx context.Context, h sink.Handle) (txn.Outcome, e
 	if err != nil {
 		return txn.Stop, err
 	}
-	past, err := r.history(ctx, h.Slot.Name)
+	at, past, err := r.find(ctx, h, n)
 	switch {
 	case err != nil:
 		return outcome(ctx, err)
 	case past.Token == h.Token:
-		return outcome(ctx, r.removeNames(ctx, n.names(txn.NameOf(h.Slot.Name, h.Token))))
+		return outcome(ctx, at.removeNames(ctx, n.names(txn.NameOf(h.Slot.Name, h.Token))))
 	case slices.Contains(past.GivenUp, h.Token):
 		return txn.Lost, errors.New("its rows were cleared, since no checkpoint had them, or by hand")
 	}
-	g, err := r.verify(ctx, h, n.size)
+	g, err := at.verify(ctx, h, n.size)
 	if errors.Is(err, errAbsent) {
 		return txn.Absent, err
 	}
@@ -72,10 +72,32 @@ func (r *resource[T]) Commit(ctx context.Context, h sink.Handle) (txn.Outcome, e
 		return outcome(ctx, err)
 	}
 	past.Token, past.Epoch = h.Token, h.Epoch
-	if err := r.keep(ctx, h.Slot.Name, past); err != nil {
+	if err := at.keep(ctx, h.Slot.Name, past); err != nil {
 		return outcome(ctx, err)
 	}
-	return outcome(ctx, r.removeNames(ctx, n.names(txn.NameOf(h.Slot.Name, h.Token))))
+	return outcome(ctx, at.removeNames(ctx, n.names(txn.NameOf(h.Slot.Name, h.Token))))
+}
+
+// find looks for a transaction in the sink's place and, if there is no trace of it, in the directory where it was prepared: that of the
+// job whose savepoint this one began from.
+func (r *resource[T]) find(ctx context.Context, h sink.Handle, n native) (at store, past history, err error) {
+	at = r.store
+	if past, err = at.history(ctx, h.Slot.Name); err != nil || past.knows(h) || r.s.Place != nil || n.Place == at.String() {
+		return at, past, err
+	}
+	name := txn.NameOf(h.Slot.Name, h.Token)
+	if here, err := at.List(ctx, name); err != nil || len(here) > 0 {
+		return at, past, err
+	}
+	old := store{Directory(n.Place)}
+	was, err := old.history(ctx, h.Slot.Name)
+	if err != nil || was.knows(h) {
+		return old, was, err
+	}
+	if there, err := old.List(ctx, name); err != nil || len(there) > 0 {
+		return old, was, err
+	}
+	return at, past, nil
 }
 
 // apply writes a segment and minds how long the destination has been failing.
@@ -125,11 +147,11 @@ func (r *resource[T]) Prove(ctx context.Context, h sink.Handle) (txn.Outcome, er
 	if err != nil {
 		return txn.Stop, err
 	}
-	past, err := r.history(ctx, h.Slot.Name)
+	_, past, err := r.find(ctx, h, n)
 	if err != nil {
 		return outcome(ctx, err)
 	}
-	if h.Epoch <= past.Epoch && past.Token != "" {
+	if past.knows(h) { // and it isn't among those given up, or Commit would have said so
 		return txn.Done, nil
 	}
 	proved, err := r.target().proves(ctx, h, n.Rows)

@@ -33,7 +33,7 @@ const nativeVersion = 1
 
 // native is what a handle carries.
 type native struct {
-	Place string `json:"place"` // where it was prepared, for the operator's eyes
+	Place string `json:"place"` // where it was prepared
 	size
 }
 
@@ -114,6 +114,11 @@ const (
 	historyVersion = 1
 	maxGivenUp     = 1000
 )
+
+// knows says whether it tells what became of a transaction whose files are gone.
+func (h history) knows(t sink.Handle) bool {
+	return h.Token != "" && t.Epoch <= h.Epoch || slices.Contains(h.GivenUp, t.Token)
+}
 
 func (h *history) giveUp(token string) {
 	h.GivenUp = append(h.GivenUp, token)

@@ -232,3 +232,28 @@ func TestEvidence(t *testing.T) {
 		t.Errorf("%v isn't permanent", err)
 	}
 }
+
+// TestAnotherDirectory has handles of a savepoint, whose rows wait where the job was that wrote it, or waited there.
+func TestAnotherDirectory(t *testing.T) {
+	dir := t.TempDir()
+	to := lines{path: filepath.Join(dir, "out")}
+	b := open(t, ahead.Sink[string]{To: to, Dir: filepath.Join(dir, "old")})
+	done, waits, cleared := b.prepare(t, "done"), b.prepare(t, "waits"), b.prepare(t, "cleared")
+	if err := errors.Join(b.c.Commit(t.Context(), []sink.Handle{done}), b.c.Recover(t.Context(), nil, []sink.Slot{cleared.Slot})); err != nil {
+		t.Fatal(err)
+	}
+	old := *b
+	b.Dir = filepath.Join(dir, "new")
+	b.again(t)
+	mine := b.prepare(t, "mine")
+	for range 2 {
+		if err := b.c.Commit(t.Context(), []sink.Handle{done, waits, mine}); err != nil {
+			t.Fatal(err)
+		}
+		wantFault(t, b.c.Commit(t.Context(), []sink.Handle{cleared}), fault.LostCommit, "cleared")
+	}
+	if err := old.c.Commit(t.Context(), []sink.Handle{done, waits}); err != nil {
+		t.Errorf("the job that wrote the savepoint: %v", err)
+	}
+	wantLines(t, to, "done", "waits", "mine")
+}
