@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/weirline/weirline/internal/durable"
+	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
 )
@@ -46,6 +47,30 @@ func FuzzPart(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSizeIsCompared has whole files that aren't those the handle speaks of.
+func TestSizeIsCompared(t *testing.T) {
+	h := sink.Handle{Slot: sink.Slot{Name: "s"}, Token: "0123456789abcdef0123456789abcdef"}
+	name, rows := txn.NameOf("s", h.Token), []byte("\x01a\x02bc")
+	data, err := durable.Encode(partMagic, partVersion, part{Name: name, Rows: rows, Last: &last{Epoch: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := store{memory{partName(name, 0, true): data}}
+	whole := size{Parts: 1, Rows: 2, Bytes: 5, CRC32C: crc32.Checksum(rows, crcTable)}
+	if _, err := s.verify(t.Context(), h, whole); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(s *size){
+		"rows": func(s *size) { s.Rows++ }, "bytes": func(s *size) { s.Bytes-- }, "checksum": func(s *size) { s.CRC32C ^= 1 },
+	} {
+		other := whole
+		change(&other)
+		if _, err := s.verify(t.Context(), h, other); fault.CodeOf(err) != fault.LostCommit.ID || !sink.IsPermanent(err) {
+			t.Errorf("other %s: %v", what, err)
+		}
+	}
 }
 
 // memory is a place to read from.
