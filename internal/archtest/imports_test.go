@@ -85,7 +85,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine/store/blob"},
-		[]string{"engine/store", "sink", fault, "internal/durable", hash, "github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
+		[]string{"engine/store", "sink", fault, "internal/durable", hash, "internal/s3client", "github.com/aws/aws-sdk-go-v2"},
 		"object stores are linked by those who ask for them",
 	},
 	{
@@ -164,6 +164,11 @@ var layers = []layer{
 		[]string{"connector/kafka"},
 		append([]string{"github.com/twmb/franz-go"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
+	},
+	{
+		[]string{"internal/s3client"},
+		[]string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"},
+		"the client of object stores, which the checkpoint store and a connector share; it knows neither",
 	},
 	{
 		[]string{"connector/redis"},

@@ -11,11 +11,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/weirline/weirline/internal/s3client"
 )
 
 // partSize is how many bytes of a large object are sent, and kept in memory, at a time. S3 takes up to 10,000 parts, so a
@@ -49,7 +48,7 @@ type S3Options struct {
 // S3 is a Bucket on a server that speaks the protocol of S3 with conditional writes. Make it with NewS3.
 type S3 struct {
 	o S3Options
-	c *s3.Client
+	c *s3client.Client
 }
 
 // NewS3 makes a client. It makes no request but those that find credentials.
@@ -61,30 +60,12 @@ func NewS3(ctx context.Context, o S3Options) (*S3, error) {
 	if o.Prefix != "" {
 		o.Prefix += "/"
 	}
-	if o.Region == "" && o.Endpoint != "" {
-		o.Region = "us-east-1"
-	}
-	var load []func(*config.LoadOptions) error
-	if o.Region != "" {
-		load = append(load, config.WithRegion(o.Region))
-	}
-	if o.AccessKey != "" {
-		load = append(load, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, "")))
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	c, err := s3client.New(ctx, s3client.Options{
+		Endpoint: o.Endpoint, Region: o.Region, VirtualHost: o.VirtualHost, AccessKey: o.AccessKey, SecretKey: o.SecretKey,
+	})
 	if err != nil {
 		return nil, err
 	}
-	c := s3.NewFromConfig(cfg, func(so *s3.Options) {
-		if o.Endpoint != "" {
-			so.BaseEndpoint = aws.String(o.Endpoint)
-			so.UsePathStyle = !o.VirtualHost
-		}
-		so.Retryer = retry.NewStandard(func(ro *retry.StandardOptions) { ro.MaxBackoff = time.Second })
-		// Other servers than Amazon's don't know the newer checksums; ours are in the records.
-		so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-		so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-	})
 	return &S3{o: o, c: c}, nil
 }
 

@@ -7,8 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/smithy-go"
+	"github.com/weirline/weirline/internal/s3client"
 )
 
 // deniedError is a refusal with what the user can do about it.
@@ -29,14 +28,7 @@ func (b *S3) explain(action string, err error) error {
 	if err == nil {
 		return nil
 	}
-	status := 0
-	if re, ok := errors.AsType[*awshttp.ResponseError](err); ok {
-		status = re.HTTPStatusCode()
-	}
-	code := ""
-	if ae, ok := errors.AsType[smithy.APIError](err); ok {
-		code = ae.ErrorCode()
-	}
+	status, code := s3client.Answer(err)
 	switch {
 	case status == http.StatusPreconditionFailed:
 		return fmt.Errorf("%w: %w", fs.ErrExist, err)
