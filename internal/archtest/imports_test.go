@@ -59,6 +59,11 @@ var layers = []layer{
 	},
 	{[]string{"internal/plain"}, []string{fault, cbor}, "it knows values only"},
 	{
+		[]string{"sink/parts"},
+		[]string{"sink", fault},
+		"toolkits stand on contracts only, so that connectors run under any engine",
+	},
+	{
 		[]string{"txn"},
 		[]string{"sink", fault},
 		"toolkits stand on contracts only, so that connectors run under any engine",
@@ -187,7 +192,7 @@ var layers = []layer{
 	},
 }
 
-var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "sink/ahead", "txn", fault}
+var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "sink/ahead", "sink/parts", "txn", fault}
 
 // free are the programs: they may import what they like.
 var free = []string{"internal/mutants", "internal/matrix", "internal/sim", "internal/soak", "examples", "benchmarks", "internal/testsvc", "internal/accept", "internal/archtest", "internal/chaos", "internal/leaks", "docs"}
