@@ -4,10 +4,11 @@ package files_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,10 +16,27 @@ import (
 	"github.com/weirline/weirline/connector/files"
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/sink/parts"
 	"github.com/weirline/weirline/txn/txntest"
 )
 
 const killRecords = 40_000
+
+// sinks make several files an epoch and task, two or three of each bucket.
+var sinks = map[string]func(dir string) files.TxSink[int64]{
+	"buckets": func(dir string) files.TxSink[int64] {
+		return files.TxSink[int64]{
+			Dir: dir, Rolling: parts.Rolling{Size: 40}, MaxOpen: 2,
+			Bucket: func(dst []byte, n int64) []byte { return fmt.Appendf(dst, "a=%d/b=%d", n/8%2, n/8%3) },
+		}
+	},
+	"compact": func(dir string) files.TxSink[int64] {
+		return files.TxSink[int64]{
+			Dir: dir, Rolling: parts.Rolling{Size: 60}, CompactBelow: 40, Format: parts.JSON[int64]{},
+			Bucket: func(dst []byte, n int64) []byte { return fmt.Appendf(dst, "a=%d", n%2) },
+		}
+	},
+}
 
 // numbers is the job: generated numbers into files, exactly once.
 func numbers(c *txntest.Child) error {
@@ -31,7 +49,7 @@ func numbers(c *txntest.Child) error {
 	s := engine.From(p, "numbers", gen.Source[int64]{
 		Make: func(seq int64) int64 { return seq }, Count: killRecords, PerSecond: rate, Splits: 4,
 	})
-	engine.ToTx(s, "out", txntest.Wrap(c, files.TxSink[int64]{Dir: filepath.Join(c.Args["dir"], "out")}))
+	engine.ToTx(s, "out", txntest.Wrap(c, sinks[c.Args["sink"]](filepath.Join(c.Args["dir"], "out"))))
 	return p.Run(context.Background())
 }
 
@@ -40,39 +58,49 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKilledAtEachStep counts after each death: no number is visible twice, and at the end each is, and no file is hidden.
+// TestKilledAtEachStep counts after each death: no number is visible twice, and at the end each is, and no transaction is hidden.
 func TestKilledAtEachStep(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "out"), 0o755); err != nil {
-		t.Fatal(err)
+	for name := range sinks {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.Mkdir(filepath.Join(dir, "out"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			txntest.Kills{
+				Args:  map[string]string{"dir": dir, "sink": name},
+				Check: func(over bool) error { return tally(filepath.Join(dir, "out"), over) },
+			}.Run(t)
+		})
 	}
-	txntest.Kills{
-		Args:  map[string]string{"dir": dir},
-		Check: func(over bool) error { return tally(filepath.Join(dir, "out"), over) },
-	}.Run(t)
 }
 
 func tally(dir string, over bool) error {
-	all, err := filepath.Glob(filepath.Join(dir, "part-*"))
-	hidden, herr := filepath.Glob(filepath.Join(dir, ".*"))
-	if err := errors.Join(err, herr); err != nil || over && len(hidden) > 0 {
+	hidden, err := filepath.Glob(filepath.Join(dir, ".*"))
+	hidden = slices.DeleteFunc(hidden, func(name string) bool { return filepath.Base(name) == ".kill-out.joined" })
+	if err != nil || over && len(hidden) > 0 {
 		return fmt.Errorf("left behind: %q, %v", hidden, err)
 	}
 	seen := map[string]bool{}
-	for _, name := range all {
-		b, err := os.ReadFile(name)
-		if err != nil {
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
 			return err
+		case path != dir && strings.HasPrefix(e.Name(), "."):
+			return map[bool]error{true: fs.SkipDir}[e.IsDir()]
+		case e.IsDir():
+			return nil
 		}
+		b, err := os.ReadFile(path)
 		for n := range strings.Lines(string(b)) {
 			if seen[n] {
 				return fmt.Errorf("number %q is visible twice", n)
 			}
 			seen[n] = true
 		}
+		return err
+	})
+	if err == nil && over && len(seen) != killRecords {
+		err = fmt.Errorf("%d numbers are visible, want %d", len(seen), killRecords)
 	}
-	if over && len(seen) != killRecords {
-		return fmt.Errorf("%d numbers are visible, want %d", len(seen), killRecords)
-	}
-	return nil
+	return err
 }

@@ -1,7 +1,6 @@
 package files
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,27 +8,25 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
-	"github.com/weirline/weirline/txn"
+	"github.com/weirline/weirline/sink/parts"
 )
 
-// txCommitter gives prepared files their visible names.
+// txCommitter gives prepared files their visible names, or joins them first.
 type txCommitter struct {
-	dir   string
-	final func(slot sink.Slot, token string, epoch uint64) string // the visible name
+	disk  disk
+	names names
+	count func(string, int64)
+
+	join  parts.Joiner // nil: nothing is joined
+	below int64        // files that are smaller are
+	limit int64        // up to this size; negative = no limit
 }
 
-var _ txn.Lister = (*txCommitter)(nil)
-
-// Commit renames the files in order, then syncs the directory once. A file that is under its visible name already is done:
-// its token is in that name.
+// Commit renames the files in order, then syncs the directories. A file that is under its visible name already is done:
+// its token is in that name. One that was joined is done if the file it is in is visible.
 func (c *txCommitter) Commit(ctx context.Context, hs []sink.Handle) error {
 	return c.commit(ctx, hs, false)
 }
@@ -39,54 +36,91 @@ func (c *txCommitter) commit(ctx context.Context, hs []sink.Handle, verify bool)
 	if len(hs) == 0 {
 		return nil
 	}
+	p, stop := c.plan(ctx, hs, verify)
+	// What stands before a transaction that can't be committed is.
+	if err := c.publish(ctx, p); err != nil {
+		return fault.Wrap(fault.CommitFailed, err, "commit %d transactions in %s", len(p.ts), c.disk.dir)
+	}
+	return stop
+}
+
+// plan is what a commit has to do.
+type plan struct {
+	ts      []transaction // all of whose files are there
+	waits   []waiting     // for their visible names
+	dirs    map[string]bool
+	ledgers map[string]*ledger
+}
+
+// waiting is a file that is prepared and nothing more.
+type waiting struct {
+	piece
+	t *transaction
+}
+
+// plan looks where each file is. The error is of the first transaction that can't be committed.
+func (c *txCommitter) plan(ctx context.Context, hs []sink.Handle, verify bool) (*plan, error) {
+	p := &plan{dirs: map[string]bool{}, ledgers: map[string]*ledger{}}
 	for _, h := range hs {
 		if err := context.Cause(ctx); err != nil {
-			return err
+			return p, err
 		}
-		if err := c.publish(h, verify); err != nil {
-			return err
+		t, err := readHandle(h)
+		if err != nil {
+			return p, err
 		}
+		l, err := p.ledger(c.disk, h.Slot)
+		if err != nil {
+			return p, err
+		}
+		var waits []waiting
+		for _, f := range t.pieces {
+			there, err := c.look(&t, f, l, verify)
+			if err != nil {
+				return p, err
+			}
+			if there {
+				waits = append(waits, waiting{f, &t})
+			}
+		}
+		for _, f := range t.pieces {
+			p.dirs[f.bucket] = true // also if it is visible: the earlier rename may not be on the disk yet
+		}
+		p.ts, p.waits = append(p.ts, t), append(p.waits, waits...)
 	}
-	// Also when every file was there already: the earlier rename may not be on the disk yet.
-	if err := syncDir(c.dir); err != nil {
-		return fault.Wrap(fault.CommitFailed, err, "commit %d files in %s", len(hs), c.dir)
-	}
-	return nil
+	return p, nil
 }
 
-func (c *txCommitter) publish(h sink.Handle, verify bool) error {
-	n, err := readNative(h)
-	if err != nil {
-		return err
-	}
-	from, to := filepath.Join(c.dir, n.Prepared), filepath.Join(c.dir, n.Final)
-	info, err := os.Lstat(from)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err = os.Lstat(to); err == nil {
-			return nil
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return sink.Permanent(c.lost(h, n))
+// look says whether a file waits. It is an error if it doesn't and isn't visible either.
+func (c *txCommitter) look(t *transaction, f piece, l *ledger, verify bool) (waits bool, err error) {
+	if joined := l.find(t.h, f.path); joined != "" {
+		if done, err := c.disk.exists(joined); done || err != nil {
+			return false, err
 		}
 	}
-	if err == nil && info.Size() != n.Size {
-		return sink.Permanent(damaged(from, fmt.Sprintf("it has %d bytes and was prepared with %d", info.Size(), n.Size)))
+	size, err := c.disk.size(f.from)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		done, err := c.disk.exists(f.to)
+		if err == nil && !done {
+			err = sink.Permanent(c.lost(t, f))
+		}
+		return false, err
+	case err != nil:
+		return false, fault.Wrap(fault.CommitFailed, err, "commit file %s", f.to)
+	case size != f.size:
+		return false, sink.Permanent(damaged(c.disk.at(f.from), fmt.Sprintf("it has %d bytes and was prepared with %d", size, f.size)))
+	case verify:
+		if err := c.verify(f); err != nil {
+			return false, err
+		}
 	}
-	if err == nil && verify {
-		err = n.verify(from)
-	}
-	if err == nil {
-		err = os.Rename(from, to)
-	}
-	if err != nil && !sink.IsPermanent(err) {
-		err = fault.Wrap(fault.CommitFailed, err, "commit file %s", n.Final)
-	}
-	return err
+	return true, nil
 }
 
-func (c *txCommitter) lost(h sink.Handle, n native) error {
+func (c *txCommitter) lost(t *transaction, f piece) error {
 	return fault.New(fault.LostCommit, "file of epoch %d, slot %s is lost: neither %s nor %s is in %s (prepared in %s)",
-		h.Epoch, h.Slot.Name, n.Prepared, n.Final, c.dir, n.Dir).
+		t.h.Epoch, t.h.Slot.Name, f.from, f.to, c.disk.dir, t.dir).
 		WithFix("put the file back, or set Dir to where it is; move a visible file away only when a later epoch is complete")
 }
 
@@ -95,20 +129,58 @@ func damaged(path, how string) error {
 		WithFix("put the whole file back, or resume from an earlier checkpoint")
 }
 
-func (n native) verify(path string) error {
-	f, err := os.Open(path)
+func (c *txCommitter) verify(p piece) error {
+	f, err := os.Open(c.disk.at(p.from))
 	if err != nil {
-		return err
+		return fault.Wrap(fault.CommitFailed, err, "verify prepared file")
 	}
 	defer f.Close()
 	sum := crc32.New(crcTable)
 	if _, err := io.Copy(sum, f); err != nil {
-		return err
+		return fault.Wrap(fault.CommitFailed, err, "verify prepared file")
 	}
-	if sum.Sum32() != n.CRC32C {
-		return sink.Permanent(damaged(path, "its checksum doesn't fit"))
+	if sum.Sum32() != p.crc {
+		return sink.Permanent(damaged(f.Name(), "its checksum doesn't fit"))
 	}
 	return nil
+}
+
+// publish carries a plan out: files become visible, and when that is durable, what is left of their transactions goes.
+func (c *txCommitter) publish(ctx context.Context, p *plan) error {
+	if len(p.ts) == 0 {
+		return nil
+	}
+	singles, joins := c.groups(p.waits)
+	if err := c.prepareJoins(ctx, p, joins); err != nil {
+		return err
+	}
+	for _, w := range singles {
+		if err := c.show(w.from, w.piece); err != nil {
+			return err
+		}
+	}
+	for _, j := range joins {
+		if err := c.show(j.from, j.piece); err != nil {
+			return err
+		}
+	}
+	if err := c.disk.syncDirs("", p.dirs); err != nil {
+		return err
+	}
+	for _, t := range p.ts {
+		if err := c.disk.remove(t.prepared); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show gives a file its visible name.
+func (c *txCommitter) show(from string, to piece) error {
+	if err := c.disk.mkdirs("", to.bucket); err != nil {
+		return err
+	}
+	return c.disk.rename(from, to.to)
 }
 
 // Recover commits keep and then removes what else is hidden under the slots.
@@ -120,9 +192,9 @@ func (c *txCommitter) Recover(ctx context.Context, keep []sink.Handle, slots []s
 	for _, s := range slots {
 		mine[s.Name] = true
 	}
-	entries, err := os.ReadDir(c.dir)
+	entries, err := os.ReadDir(c.disk.dir)
 	if err != nil {
-		return dirFault(err, c.dir, "read")
+		return dirFault(err, c.disk.dir, "read")
 	}
 	for _, e := range entries {
 		if err := context.Cause(ctx); err != nil {
@@ -132,60 +204,11 @@ func (c *txCommitter) Recover(ctx context.Context, keep []sink.Handle, slots []s
 		if !hidden || !mine[slot] {
 			continue
 		}
-		if err := os.Remove(filepath.Join(c.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fault.Wrap(fault.CommitFailed, err, "remove leftover file %s", e.Name())
+		if err := c.disk.remove(e.Name()); err != nil {
+			return fault.Wrap(fault.CommitFailed, err, "remove leftover %s", e.Name())
 		}
 	}
-	return nil
-}
-
-// List returns the files that were prepared under a prefix.
-func (c *txCommitter) List(_ context.Context, prefix string) ([]txn.Pending, error) {
-	entries, err := os.ReadDir(c.dir)
-	if err != nil {
-		return nil, dirFault(err, c.dir, "read")
-	}
-	var out []txn.Pending
-	for _, e := range entries {
-		slot, token, hidden := partsOf(e.Name())
-		if !hidden || !strings.HasSuffix(e.Name(), preparedSuffix) || !txn.Under(slot, prefix) {
-			continue
-		}
-		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a living job has finished it
-		}
-		if err != nil {
-			return nil, dirFault(err, c.dir, "read")
-		}
-		out = append(out, txn.Pending{Name: e.Name(), Slot: slot, Token: token, Age: max(0, time.Since(info.ModTime()))})
-	}
-	slices.SortStableFunc(out, func(a, b txn.Pending) int { return cmp.Compare(b.Age, a.Age) })
-	return out, nil
-}
-
-// Finish makes a prepared file visible, or removes it. The epoch in its visible name is 0, since only a handle has it.
-func (c *txCommitter) Finish(_ context.Context, p txn.Pending, commit bool) error {
-	slot, token, hidden := partsOf(p.Name)
-	if !hidden || !strings.HasSuffix(p.Name, preparedSuffix) {
-		return fault.New(fault.CommitFailed, "%q isn't a prepared file of this sink", p.Name)
-	}
-	from := filepath.Join(c.dir, p.Name)
-	finish := func() error { return os.Remove(from) }
-	if commit {
-		id, _ := strconv.Atoi(slot[strings.LastIndexByte(slot, '-')+1:]) // 0 if it isn't one of the engine's
-		finish = func() error {
-			return os.Rename(from, filepath.Join(c.dir, c.final(sink.Slot{ID: id, Name: slot}, token, 0)))
-		}
-	}
-	err := finish()
-	if err == nil {
-		err = syncDir(c.dir)
-	}
-	if err != nil {
-		return fault.Wrap(fault.CommitFailed, err, "finish file %s", p.Name)
-	}
-	return nil
+	return c.forget(keep, slots)
 }
 
 // Close has nothing to release.

@@ -6,30 +6,50 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/sink/parts"
 	"github.com/weirline/weirline/sink/sinktest"
 	"github.com/weirline/weirline/txn"
 	"github.com/weirline/weirline/txn/txntest"
 )
 
+const bufferSize = 256 << 10 // more than a format gathers
+
 var txTask = sink.Task{Job: "job", Operator: "out"}
+
+// shown returns the files a reader of dir sees, by path below it.
+func shown(dir string) (map[string]string, error) {
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case path != dir && e.IsDir() && strings.HasPrefix(e.Name(), "."):
+			return fs.SkipDir
+		case e.IsDir() || strings.HasPrefix(e.Name(), "."):
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		rel, rerr := filepath.Rel(dir, path)
+		files[filepath.ToSlash(rel)] = string(data)
+		return errors.Join(err, rerr)
+	})
+	return files, err
+}
 
 // visible returns the lines a reader of dir sees, file by file in the order of their names.
 func visible(dir string) (lines []string, err error) {
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		data, rerr := os.ReadFile(filepath.Join(dir, e.Name()))
-		err = errors.Join(err, rerr)
-		lines = append(lines, strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")...)
+	files, err := shown(dir)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		lines = append(lines, strings.Split(strings.TrimSuffix(files[name], "\n"), "\n")...)
 	}
 	return lines, err
 }
@@ -45,20 +65,35 @@ func leftovers(dir string, s sink.Slot) (names []string, err error) {
 	return names, err
 }
 
+// byLast puts records into three buckets by their last digit.
+func byLast(dst []byte, v string) []byte { return append(append(dst, "last="...), '0'+v[len(v)-1]%3) }
+
+// txKinds are the sinks that must keep the contract.
+func txKinds(dir string) map[string]TxSink[string] {
+	several := TxSink[string]{Dir: dir, Bucket: byLast, Rolling: parts.Rolling{Size: 40}, MaxOpen: 2}
+	compact := several
+	compact.CompactBelow, compact.Rolling.Size = 1<<10, 200
+	return map[string]TxSink[string]{"plain": {Dir: dir}, "several": several, "compact": compact}
+}
+
 func TestTxContract(t *testing.T) {
-	dir := t.TempDir()
-	txntest.Run(t, txntest.Case[string]{
-		TxCase: sinktest.TxCase[string]{
-			Sink:    TxSink[string]{Dir: dir},
-			Make:    func(i int) string { return fmt.Sprint("record ", i) },
-			Visible: func() ([]string, error) { return visible(dir) },
-			Left:    func(s sink.Slot) ([]string, error) { return leftovers(dir, s) },
-		},
-		RollBack: func(_ context.Context, h sink.Handle) error {
-			return os.Remove(filepath.Join(dir, hiddenName(h.Slot.Name, h.Token, preparedSuffix)))
-		},
-		MaxSlot: maxSlot,
-	})
+	for kind := range txKinds("") {
+		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			txntest.Run(t, txntest.Case[string]{
+				TxCase: sinktest.TxCase[string]{
+					Sink:    txKinds(dir)[kind],
+					Make:    func(i int) string { return fmt.Sprint("record ", i) },
+					Visible: func() ([]string, error) { return visible(dir) },
+					Left:    func(s sink.Slot) ([]string, error) { return leftovers(dir, s) },
+				},
+				RollBack: func(_ context.Context, h sink.Handle) error {
+					return os.RemoveAll(filepath.Join(dir, hiddenName(h.Slot.Name, h.Token, preparedSuffix)))
+				},
+				MaxSlot: maxSlot,
+			})
+		})
+	}
 }
 
 func txOpen[T any](t *testing.T, s TxSink[T]) (*txWriter[T], sink.Committer) {
@@ -94,7 +129,7 @@ func prepare[T any](t *testing.T, w *txWriter[T], s sink.Slot, epoch uint64, rs 
 
 func TestTxFileHoldsRecordsInOrder(t *testing.T) {
 	type point struct{ X, Y int }
-	long := strings.Repeat("x", writeSize)
+	long := strings.Repeat("x", bufferSize)
 	texts, _ := txOpen(t, TxSink[string]{Dir: t.TempDir()})
 	blobs, _ := txOpen(t, TxSink[[]byte]{Dir: t.TempDir(), Prefix: "p.", Suffix: ".log"})
 	points, _ := txOpen(t, TxSink[point]{Dir: t.TempDir()})
@@ -118,7 +153,7 @@ func TestTxFileHoldsRecordsInOrder(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			if err := (&txCommitter{dir: c.dir}).Commit(t.Context(), []sink.Handle{c.h}); err != nil {
+			if err := (&txCommitter{disk: disk{dir: c.dir}}).Commit(t.Context(), []sink.Handle{c.h}); err != nil {
 				t.Fatal(err)
 			}
 			names, err := filepath.Glob(filepath.Join(c.dir, "*"))
@@ -205,8 +240,8 @@ func TestCommitFindsDamage(t *testing.T) {
 			dir := t.TempDir()
 			w, committer := txOpen(t, TxSink[string]{Dir: dir})
 			h := prepare(t, w, sink.Slot{Name: "s"}, 1, "abc")
-			n, err := readNative(h)
-			if err := errors.Join(err, c.f(filepath.Join(dir, n.Prepared))); err != nil {
+			n, err := readHandle(h)
+			if err := errors.Join(err, c.f(filepath.Join(dir, n.pieces[0].from))); err != nil {
 				t.Fatal(err)
 			}
 			errs := []error{committer.Recover(t.Context(), []sink.Handle{h}, []sink.Slot{h.Slot})}
@@ -229,9 +264,14 @@ func TestHandleOfAnotherForm(t *testing.T) {
 	_, c := txOpen(t, TxSink[string]{Dir: t.TempDir()})
 	for data, code := range map[string]fault.Code{
 		"":              fault.CommitFailed,
-		`{"version":2}`: fault.NewerFormat,
+		`{"version":3}`: fault.NewerFormat,
 		`{"version":1}`: fault.CommitFailed,
-		`{"version":1,"native":{"prepared":"../x","final":"y"}}`: fault.CommitFailed,
+		`{"version":2}`: fault.CommitFailed,
+		`{"version":1,"native":{"prepared":"../x","final":"y"}}`:                                      fault.CommitFailed,
+		`{"version":2,"native":{"prepared":"../x","begin":"y"}}`:                                      fault.CommitFailed,
+		`{"version":2,"native":{"prepared":"x","begin":"y/"}}`:                                        fault.CommitFailed,
+		`{"version":2,"native":{"prepared":"x","begin":"y","files":[{"path":"../z"}]}}`:               fault.CommitFailed,
+		`{"version":2,"native":{"prepared":"x","begin":"y","files":[{"path":"a/0000"},{"path":""}]}}`: fault.CommitFailed,
 	} {
 		err := c.Commit(t.Context(), []sink.Handle{{Native: []byte(data)}})
 		if !sink.IsPermanent(err) || fault.CodeOf(err) != code.ID {
@@ -292,22 +332,26 @@ func TestWriteFaultsSayWhatToDo(t *testing.T) {
 	if err := w.Begin(t.Context(), sink.Slot{Name: "t"}); err == nil {
 		t.Error("second Begin was taken")
 	}
-	own := w.f
+	if err := w.Write(t.Context(), []string{"x"}); err != nil {
+		t.Fatal(err)
+	}
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.f = full // stands for a file on a full disk
-	big := string(bytes.Repeat([]byte("x"), writeSize))
-	err = w.Write(t.Context(), []string{big})
+	for f := range w.files {
+		err = f.f.Close()
+		f.f = full // stands for a file on a full disk
+	}
+	big := string(bytes.Repeat([]byte("x"), bufferSize))
+	err = errors.Join(err, w.Write(t.Context(), []string{big}))
 	if fault.CodeOf(err) != fault.SinkFailed.ID || !strings.Contains(err.Error(), "free disk space") {
 		t.Errorf("full disk on Write: %v", err)
 	}
 	if _, err := w.Prepare(t.Context(), 1); !strings.Contains(fmt.Sprint(err), "free disk space") {
 		t.Errorf("full disk on Prepare: %v", err)
 	}
-	w.f = own
-	if err := errors.Join(full.Close(), w.Close(), os.Remove(dir)); err != nil {
+	if err := errors.Join(w.Close(), os.Remove(dir)); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Begin(t.Context(), sink.Slot{Name: "s"}); !strings.Contains(fmt.Sprint(err), "make the directory again") {
@@ -335,7 +379,7 @@ func TestOnlyItsOwnIsFinishedByHand(t *testing.T) {
 	if found, err := l.List(t.Context(), "job-out"); err != nil || len(found) > 0 {
 		t.Errorf("an open file is listed: %+v, %v", found, err)
 	}
-	for _, name := range []string{"part-x", "../" + hiddenName("job-out-1", txn.NewToken(), preparedSuffix), filepath.Base(w.f.Name())} {
+	for _, name := range []string{"part-x", "../" + hiddenName("job-out-1", txn.NewToken(), preparedSuffix), w.open} {
 		if err := l.Finish(t.Context(), txn.Pending{Name: name}, false); err == nil {
 			t.Errorf("%s was finished", name)
 		}
@@ -351,7 +395,7 @@ func TestOnlyItsOwnIsFinishedByHand(t *testing.T) {
 	if err := l.Finish(t.Context(), found[0], true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "part-out-000000000000-7-"+h.Token)); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "part-out-7-"+h.Token+"-0000")); err != nil {
 		t.Error(err)
 	}
 }
