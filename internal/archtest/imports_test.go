@@ -64,6 +64,11 @@ var layers = []layer{
 		"toolkits stand on contracts only, so that connectors run under any engine",
 	},
 	{
+		[]string{"sink/parts/parquet"},
+		[]string{"sink/parts", "github.com/parquet-go/parquet-go"},
+		"a format with a library is linked by those who ask for it",
+	},
+	{
 		[]string{"txn"},
 		[]string{"sink", fault},
 		"toolkits stand on contracts only, so that connectors run under any engine",
@@ -247,6 +252,7 @@ func allowed(l layer, rel, importPath string) bool {
 var heavy = []string{
 	"github.com/twmb/franz-go", "github.com/redis/go-redis", "github.com/alicebob/miniredis", "github.com/jackc/pgx",
 	"github.com/go-sql-driver/mysql", "github.com/cockroachdb/pebble", "github.com/prometheus", "github.com/aws",
+	"github.com/parquet-go/parquet-go",
 	"cloud.google.com", "github.com/Azure", "google.golang.org/grpc",
 }
 
@@ -283,7 +289,7 @@ func TestLayersExist(t *testing.T) {
 func TestEngineLinksNoClient(t *testing.T) {
 	for _, p := range repository(t) {
 		if rel := p.rel(); rel == "engine" || rel == "engine/cli" || under(rel, "engine/store") && rel != "engine/store/blob" || rel == "state" ||
-			underAny(rel, []string{"source", "sink", "enumerator", "reader", "hybrid", "txn"}) {
+			underAny(rel, []string{"source", "sink", "enumerator", "reader", "hybrid", "txn", "connector/files"}) && rel != "sink/parts/parquet" {
 			report(t, heavyRule(p))
 		}
 	}
