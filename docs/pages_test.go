@@ -17,6 +17,7 @@ var shown = map[string][]string{
 	"state.md":            {"state_test.go"},
 	"write-ahead.md":      {"../sink/ahead/example_test.go", "../connector/redis/example_test.go"},
 
+	"connectors/files.md":    {"../connector/files/example_test.go"},
 	"connectors/mysql.md":    {"../connector/mysql/example_test.go"},
 	"connectors/postgres.md": {"../connector/postgres/example_test.go"},
 }

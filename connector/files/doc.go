@@ -1,8 +1,12 @@
-// Package files reads files of lines: text, JSON lines, any line a function can decode, plain or gzip.
+// Package files reads files of lines (text, JSON lines, any line a function can decode, plain or gzip), and writes files, each record
+// exactly once ([TxSink]).
 //
-// It is for pipeline builders. The smallest use:
+// It is for pipeline builders. The smallest uses:
 //
 //	files.Source[string]{Paths: []string{"logs/*.log"}, Decode: files.Text}
+//	files.TxSink[string]{Dir: "out"}
+//
+// What follows is of the source.
 //
 // A line ends with "\n" or "\r\n", which isn't part of it. An empty line is a record, and so is a last line without an
 // end. A line longer than MaxLine, or one that Decode refuses, is rejected on its own and reading goes on after it.

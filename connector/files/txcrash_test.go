@@ -97,7 +97,7 @@ func (e epoch) check(over bool) error {
 	}
 	slices.Sort(got)
 	if once := slices.Compact(slices.Clone(got)); len(once) != len(got) || over && !slices.Equal(got, e.want) {
-		return fmt.Errorf("visible are %d records, %d different, want %d; %w", len(got), len(once), len(e.want), err)
+		return errors.Join(fmt.Errorf("visible are %d records, %d different, want %d", len(got), len(once), len(e.want)), err)
 	}
 	hidden, herr := filepath.Glob(filepath.Join(e.dir, ".*"))
 	hidden = slices.DeleteFunc(hidden, func(name string) bool { return filepath.Base(name) == ledgerName("job-out") })
@@ -164,7 +164,6 @@ func TestCommitDiesAtEachOperation(t *testing.T) {
 			t.Errorf("operation %d of %d, then %s: %v", n, all, name, err)
 		}
 	}
-	t.Logf("figure: %d operations", all)
 }
 
 // TestDiesAgainAndAgain stops a commit and a few recoveries at random operations, and then finishes in a random way.

@@ -12,7 +12,7 @@ func txnChecks() []check {
 	for _, g := range []struct {
 		prefix string
 		tests  []tested
-	}{{"txn/contracts/", contracts}, {"txn/", exactlyOnce}, {"txn/ahead/", ahead}, {"txn/input/", badInput}} {
+	}{{"txn/contracts/", contracts}, {"txn/", exactlyOnce}, {"txn/files/", partFiles}, {"txn/ahead/", ahead}, {"txn/input/", badInput}} {
 		for _, t := range g.tests {
 			all = append(all, check{g.prefix + t.name, t.check})
 		}
@@ -40,7 +40,7 @@ var ahead = []tested{
 
 // contracts are the connectors whose two-phase sinks keep all promises of txn/txntest.
 var contracts = []tested{
-	{name: "files", pkg: "./connector/files", match: "^TestTxContract$", least: 30},
+	{name: "files", pkg: "./connector/files", match: "^TestTxContract", least: 120},
 	{name: "postgres", pkg: "./connector/postgres", match: "^TestTxContract$", least: 60},
 	{name: "mysql", pkg: "./connector/mysql", match: "^TestTxContract$", least: 60},
 	{name: "kafka", pkg: "./connector/kafka", match: "^TestTx$/^version=[12]$/^Contract$", least: 60},
@@ -86,4 +86,12 @@ var badInput = []tested{
 	{name: "settings/kafka", pkg: "./connector/kafka", match: "^TestTxSettings$|^TestTxPreflight$", least: 2},
 	{name: "settings/postgres", pkg: "./connector/postgres", match: "^TestSettings$", least: 1},
 	{name: "settings/mysql", pkg: "./connector/mysql", match: "^TestSettings$", least: 1},
+}
+
+// partFiles are what the files' sink can do beside the contract, and what it makes of crashes and full disks meanwhile.
+var partFiles = []tested{
+	{name: "rolling", pkg: "./connector/files", match: "^Test(TxFilesByTimeAndSize|ParquetRollsAndJoins|FullDisk|HandleOfVersion1)$", least: 4},
+	{name: "buckets", pkg: "./connector/files", match: "^Test(KilledAtEachStep|TxRejectsWhatCantBeWritten|PrepareFindsWhatIsInTheWay)$", least: 5},
+	{name: "formats", pkg: "./sink/parts/...", match: "^(Test|FuzzCSV$)", least: 20},
+	{name: "compaction", pkg: "./connector/files", match: "^Test(CommitDiesAtEachOperation|DiesAgainAndAgain|RepeatedCommits|VisibleCantBeTakenBack|DamagedLedger|NothingIsShownBeforeItIsSafe)$", least: 6},
 }

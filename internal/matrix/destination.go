@@ -19,6 +19,7 @@ import (
 	"github.com/weirline/weirline/connector/mysql"
 	"github.com/weirline/weirline/connector/postgres"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/sink/parts"
 	"github.com/weirline/weirline/txn"
 )
 
@@ -75,11 +76,15 @@ var toFiles = destination{
 		args[argAddr] = filepath.Join(s.dir, args[argJob])
 		return os.MkdirAll(args[argAddr], 0o755)
 	},
+	// Keys of a bucket come from several tasks, and few records fill a file.
 	sink: func(args map[string]string) sink.TwoPhase[row] {
-		return files.TxSink[row]{Dir: args[argAddr], Prefix: args[argOut] + "-"}
+		return files.TxSink[row]{
+			Dir: args[argAddr], Prefix: args[argOut] + "-", Rolling: parts.Rolling{Size: 200}, MaxOpen: 3, CompactBelow: 100,
+			Bucket: func(dst []byte, r row) []byte { return fmt.Appendf(dst, "keys=%d/%d", r.Key%2, r.Key%4) },
+		}
 	},
 	read: func(_ context.Context, _ *services, args map[string]string) (lines []string, _ error) {
-		names, err := filepath.Glob(filepath.Join(args[argAddr], args[argOut]+"-*"))
+		names, err := filepath.Glob(filepath.Join(args[argAddr], "keys=*", "*", args[argOut]+"-*"))
 		for _, name := range names {
 			b, rerr := os.ReadFile(name)
 			err = errors.Join(err, rerr)
@@ -88,10 +93,11 @@ var toFiles = destination{
 		return lines, err
 	},
 	left: func(_ context.Context, _ *services, args map[string]string) ([]string, error) {
-		return filepath.Glob(filepath.Join(args[argAddr], ".*"))
+		left, err := filepath.Glob(filepath.Join(args[argAddr], ".*"))
+		return slices.DeleteFunc(left, func(name string) bool { return strings.HasSuffix(name, ".joined") }), err // what was joined is known there
 	},
 	rollBack: func(_ context.Context, _ *services, args map[string]string, h sink.Handle) error {
-		return os.Remove(filepath.Join(args[argAddr], "."+txn.NameOf(h.Slot.Name, h.Token)+".prepared"))
+		return os.RemoveAll(filepath.Join(args[argAddr], "."+txn.NameOf(h.Slot.Name, h.Token)+".prepared"))
 	},
 	lossless: true,
 }

@@ -36,7 +36,7 @@ var sets = map[string]set{
 		{"./engine", "^TestSlidingWindowsOfGroupsAhead$"}, // the simulation seldom gets there
 	}},
 	"planted": {planted, [][]string{
-		{"./connector/files", "^Test(TxContract|KilledAtEachStep)$"},
+		{"./connector/files", "^Test(TxContract|NothingIsShownBeforeItIsSafe|CommitDiesAtEachOperation|KilledAtEachStep)$"},
 		{"./connector/postgres", "^Test(TxContract|KilledAtEachStep)$"},
 		{"./connector/mysql", "^Test(TxContract|KilledAtEachStep)$"},
 	}},

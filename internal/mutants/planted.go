@@ -1,6 +1,6 @@
 package main
 
-// planted are the five bugs that two-phase commit invites, in each place where somebody might write them.
+// planted are the bugs that two-phase commit invites, in each place where somebody might write them.
 var planted = []mutant{
 	one("an epoch is committed before its pointer is durable", "engine/epoch.go",
 		"e.closed = true\n", "e.closed = true\nfor a := range e.records {\na.commit(e)\n}\n"),
@@ -24,7 +24,17 @@ var planted = []mutant{
 	one("a token that isn't in the ledger is taken for applied", "connector/postgres/apply.go",
 		"if len(done) > 0 {", "if len(done) >= 0 {"),
 	one("a file that is nowhere is taken for committed", "connector/files/txcommitter.go",
-		"return sink.Permanent(c.lost(h, n))", "_ = c.lost\nreturn nil"),
+		"err = sink.Permanent(c.lost(t, f))", "_ = c.lost"),
+	one("a joined file that isn't visible proves that what was to be in it is", "connector/files/txcommitter.go",
+		"done || err != nil {\n\t\t\treturn false, err", "done || err != nil || joined > \"\" {\n\t\t\treturn false, err"),
+	one("joined files are visible before it is known what is in them", "connector/files/txjoin.go",
+		"if err := p.ledgers[base].write(c.disk, base, temp); err != nil {", "if err := error(nil); err != nil && base < temp {"),
+	one("what was joined is removed before the joined file is safe", "connector/files/txcommitter.go",
+		"\tif err := c.disk.syncDirs(\"\", p.dirs); err != nil {\n\t\treturn err\n\t}\n", ""),
+	one("a file is missing in the handle", "connector/files/txwriter.go",
+		"Files: w.done}", "Files: w.done[:min(len(w.done), 2)]}"),
+	one("a file is prepared before its bytes are safe", "connector/files/txwriter.go",
+		"if err := w.disk.sync(f.f, f.name); err != nil {", "if err := f.f.Close(); err != nil {"),
 
 	one("a writer's Close rolls back what it has prepared", "connector/postgres/txwriter.go",
 		"\t\tx.s.close()\n\t\tx.s, x.slot",
@@ -38,6 +48,5 @@ var planted = []mutant{
 		"for name := range x.held {\n_, _ = x.s.exec(context.Background(), \"delete from weirline.ledger where applied is null and slot = '\"+name+\"'\")\n}\n"+
 			"\t\tx.s.close()\n\t\tx.s, x.slot"),
 	one("a writer's Close removes the file it has prepared", "connector/files/txwriter.go",
-		"\tif w.f == nil {\n\t\treturn nil\n\t}\n\tname",
-		"if w.f == nil {\n_ = os.Remove(filepath.Join(w.sink.Dir, hiddenName(w.slot.Name, w.token, preparedSuffix)))\nreturn nil\n}\nname"),
+		"\tw.set.Drop()\n", "w.set.Drop()\nif w.open == \"\" {\n_ = w.disk.remove(hiddenName(w.slot.Name, w.token, preparedSuffix))\n}\n"),
 }
