@@ -181,6 +181,11 @@ var layers = []layer{
 		"the client of object stores, which the checkpoint store and a connector share; it knows neither",
 	},
 	{
+		[]string{"connector/objects"},
+		append([]string{"internal/s3client", "github.com/aws/aws-sdk-go-v2"}, toolkits...),
+		"a connector has its toolkits and one client library, and no engine",
+	},
+	{
 		[]string{"connector/redis"},
 		append([]string{"github.com/redis/go-redis"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",

@@ -37,6 +37,9 @@ type Case[T any] struct {
 	// others need.
 	Kill    func()
 	Restart func(ctx context.Context) error
+
+	// Outlives says that an open transaction, too, may outlive that crash, whole. Unset: it doesn't.
+	Outlives bool
 }
 
 // Run checks the sink.
