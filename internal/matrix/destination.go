@@ -17,7 +17,9 @@ import (
 	"github.com/weirline/weirline/connector/files"
 	"github.com/weirline/weirline/connector/kafka"
 	"github.com/weirline/weirline/connector/mysql"
+	"github.com/weirline/weirline/connector/objects"
 	"github.com/weirline/weirline/connector/postgres"
+	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/parts"
 	"github.com/weirline/weirline/txn"
@@ -50,7 +52,7 @@ type destination struct {
 	version  int  // of transactions, of the brokers; 0 = their newest
 }
 
-var destinations = []destination{toFiles, toPostgres, toLedger, toMariaDB, toKafka, toOldKafka, toRedis}
+var destinations = []destination{toFiles, toPostgres, toLedger, toMariaDB, toKafka, toOldKafka, toS3, toRedis}
 
 func find(name string) (destination, error) {
 	i := slices.IndexFunc(destinations, func(d destination) bool { return d.name == name })
@@ -244,6 +246,35 @@ var toOldKafka = func() destination {
 	d.name, d.version = "kafka-tv1", 1
 	return d
 }()
+
+var toS3 = destination{
+	name: "s3",
+	prepare: func(ctx context.Context, s *services, args map[string]string) error {
+		srv, err := s.s3(ctx)
+		if err != nil {
+			return err
+		}
+		args[argAddr] = srv.Addr
+		return nil
+	},
+	sink: func(args map[string]string) sink.TwoPhase[row] {
+		return objects.TxSink[row]{
+			Bucket: testsvc.S3Bucket, Prefix: args[argOut], Endpoint: "http://" + args[argAddr],
+			AccessKey: testsvc.S3AccessKey, SecretKey: testsvc.S3SecretKey,
+		}
+	},
+	read: func(ctx context.Context, s *services, args map[string]string) (lines []string, _ error) {
+		all, err := s.objects.Objects(ctx, args[argOut]+"/")
+		for _, text := range all {
+			lines = slices.AppendSeq(lines, strings.Lines(text))
+		}
+		return lines, err
+	},
+	left: func(ctx context.Context, s *services, args map[string]string) ([]string, error) {
+		return s.objects.Uploads(ctx, args[argOut]+"/")
+	},
+	server: func(ctx context.Context, s *services) (server, error) { return s.s3(ctx) },
+}
 
 // open names the transactions of a job that are neither committed nor rolled back. It waits for those that are just about to be:
 // they become visible a moment after the broker's answer.

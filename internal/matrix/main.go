@@ -8,21 +8,21 @@
 //
 //	ok    postgres-xa/after prepare      3.2 s
 //	...
-//	                    files  postgres-xa  postgres-ledger  mariadb-xa  kafka  kafka-tv1  ahead-redis
-//	before flush        ok     ok           ok               ok          ok     ok         ok
+//	                    files  postgres-xa  postgres-ledger  mariadb-xa  kafka  kafka-tv1  s3   ahead-redis
+//	before flush        ok     ok           ok               ok          ok     ok         ok   ok
 //	...
-//	broker killed       ok     ok           ok               ok          ok     ok         ok
-//	database killed     -      ok           ok               ok          -      -          ok
-//	network cut         ok     ok           ok               ok          ok     ok         ok
-//	network slow        ok     ok           ok               ok          ok     ok         ok
+//	broker killed       ok     ok           ok               ok          ok     ok         ok   ok
+//	database killed     -      ok           ok               ok          -      -          ok   ok
+//	network cut         ok     ok           ok               ok          ok     ok         ok   ok
+//	network slow        ok     ok           ok               ok          ok     ok         ok   ok
 //
-//	matrix: 130 of 130 hold
+//	matrix: 149 of 149 hold
 //
-// A cell of the table is some jobs, each with a topic, table or directory of its own, in processes that die by SIGKILL: three in a
+// A cell of the table is some jobs, each with a topic, table, directory or prefix of its own, in processes that die by SIGKILL: three in a
 // row at the cell's step, then two that live to the end of the input. Of those that follow a death one runs at the same, one at
 // half and one at double the parallelism of the one that died. In the last rows nobody dies but a server, or the network is
 // cut, silent or slow, twice while the job runs. After each death no result may be wrong or visible twice; at the end each must
-// be there, and nothing be prepared, staged, open or hidden.
+// be there, and nothing be prepared, staged, open, hidden or half uploaded.
 //
 // A cell of the other table, -set timeouts, is a job to which one of the mishaps of package txntest happens.
 //

@@ -22,6 +22,7 @@ type services struct {
 	pg      *testsvc.PostgresServer
 	maria   *testsvc.MariaDBServer
 	redis   *testsvc.RedisServer
+	objects *testsvc.S3Server
 }
 
 // kafka holds the input, and the output too. The broker is the cell's from now on.
@@ -51,6 +52,13 @@ func (s *services) mariadb(ctx context.Context) (_ *testsvc.MariaDBServer, err e
 	return s.maria, err
 }
 
+func (s *services) s3(ctx context.Context) (_ *testsvc.S3Server, err error) {
+	if s.objects == nil {
+		s.objects, err = testsvc.StartS3(ctx, filepath.Join(s.dir, "s3"))
+	}
+	return s.objects, err
+}
+
 // kill ends them all; nobody reads their data again.
 func (s *services) kill() {
 	for _, k := range s.brokers {
@@ -64,5 +72,8 @@ func (s *services) kill() {
 	}
 	if s.redis != nil {
 		s.redis.Kill()
+	}
+	if s.objects != nil {
+		s.objects.Kill()
 	}
 }

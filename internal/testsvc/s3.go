@@ -90,8 +90,8 @@ func (s *S3Server) Pause() error { return s.proc.signal(sigStop) }
 // Resume lets a paused server go on.
 func (s *S3Server) Resume() error { return s.proc.signal(sigCont) }
 
-// Restart starts the server again after Kill or Stop, with the same data and at the same address. It blocks until the
-// server answers, ctx ends or 30 s have passed.
+// Restart starts the server again after Kill or Stop, with the same data and at the same address. What a kill has left half completed
+// is put right before. It blocks until the server answers, ctx ends or 30 s have passed.
 func (s *S3Server) Restart(ctx context.Context) error {
 	_, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
@@ -99,6 +99,9 @@ func (s *S3Server) Restart(ctx context.Context) error {
 	}
 	log := filepath.Join(s.Dir, "s3.log")
 	if err := os.Remove(log); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("restart s3: %w", err)
+	}
+	if err := s.mend(); err != nil {
 		return fmt.Errorf("restart s3: %w", err)
 	}
 	cache, err := cacheDir()
