@@ -3,7 +3,7 @@
 //
 //	go run ./internal/mutants // last line: mutants: 30 of 30 caught
 //	go run ./internal/mutants -only barrier
-//	go run ./internal/mutants -set planted // last line: planted: 13 of 13 caught
+//	go run ./internal/mutants -set planted // last line: planted: 23 of 23 caught
 //
 // The tree isn't changed: a bug is planted by go test -overlay. A bug whose old text is no longer in its file, or that
 // doesn't compile, counts as not caught, and the exit code is then 1.
@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -39,6 +40,7 @@ var sets = map[string]set{
 		{"./connector/files", "^Test(TxContract|NothingIsShownBeforeItIsSafe|CommitDiesAtEachOperation|KilledAtEachStep)$"},
 		{"./connector/postgres", "^Test(TxContract|KilledAtEachStep)$"},
 		{"./connector/mysql", "^Test(TxContract|KilledAtEachStep)$"},
+		{"./connector/objects", "^Test(TxContract|ServerSaysItIsComplete|ReplacedObject|KilledAtEachStep)$"},
 	}},
 }
 
@@ -90,12 +92,21 @@ func (m mutant) try(tests [][]string, seeds int) (how string, err error) {
 		return "", err
 	}
 	for _, t := range tests {
+		if !m.concerns(t[0]) {
+			continue
+		}
 		found, err := find(overlay, t[0], t[1], seeds)
 		if found != "" || err != nil {
 			return found, err
 		}
 	}
 	return "", fmt.Errorf("it survives: the tests must look closer (seeds: %d)", seeds)
+}
+
+// concerns says whether a bug could show in a package's tests: one of a connector shows in its own only.
+func (m mutant) concerns(pkg string) bool {
+	dir := path.Dir(m.edits[0].file)
+	return path.Dir(dir) != "connector" || pkg == "./"+dir
 }
 
 // plant writes the changed files and the overlay that puts them in the place of the real ones.

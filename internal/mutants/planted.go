@@ -35,6 +35,12 @@ var planted = []mutant{
 		"Files: w.done}", "Files: w.done[:min(len(w.done), 2)]}"),
 	one("a file is prepared before its bytes are safe", "connector/files/txwriter.go",
 		"if err := w.disk.sync(f.f, f.name); err != nil {", "if err := f.f.Close(); err != nil {"),
+	one("an object that is nowhere is taken for committed", "connector/objects/resource.go",
+		"return r.nowhere(n, o)", "_ = r.nowhere\ncontinue"),
+	one("a completion is believed without a look at the object", "connector/objects/resource.go",
+		"outcome, err := r.seen(ctx, bucket, o)\n\tif outcome != txn.Absent {", "outcome, err := txn.Done, error(nil)\n\tif outcome != txn.Absent {"),
+	one("an object of somebody else is taken for committed", "connector/objects/resource.go",
+		"token != want || size != o.Size", "size < 0"),
 
 	one("a writer's Close rolls back what it has prepared", "connector/postgres/txwriter.go",
 		"\t\tx.s.close()\n\t\tx.s, x.slot",
@@ -49,4 +55,9 @@ var planted = []mutant{
 			"\t\tx.s.close()\n\t\tx.s, x.slot"),
 	one("a writer's Close removes the file it has prepared", "connector/files/txwriter.go",
 		"\tw.set.Drop()\n", "w.set.Drop()\nif w.open == \"\" {\n_ = w.disk.remove(hiddenName(w.slot.Name, w.token, preparedSuffix))\n}\n"),
+	one("a writer's Close aborts the uploads it has prepared", "connector/objects/transaction.go",
+		"\tif x.slot.Name != \"\" {\n\t\tx.abort()", "\tif x.t.Operator != \"\" {\n\t\tx.abort()"),
+
+	one("a writer that was taken for dead begins its upload at the barrier", "connector/objects/transaction.go",
+		"if f.index == 0 {\n\t\tif _, err := x.begun", "if f.index < 0 {\n\t\tif _, err := x.begun"),
 }
