@@ -19,6 +19,7 @@ var shown = map[string][]string{
 
 	"connectors/files.md":    {"../connector/files/example_test.go"},
 	"connectors/mysql.md":    {"../connector/mysql/example_test.go"},
+	"connectors/objects.md":  {"../connector/objects/example_test.go"},
 	"connectors/postgres.md": {"../connector/postgres/example_test.go"},
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/connector/kafka"
 	"github.com/weirline/weirline/connector/mysql"
+	"github.com/weirline/weirline/connector/objects"
 	"github.com/weirline/weirline/connector/postgres"
 	"github.com/weirline/weirline/connector/redis"
 	"github.com/weirline/weirline/engine"
@@ -30,6 +31,7 @@ func TestGuaranteesOfTheConnectors(t *testing.T) {
 		"files":    {tx(files.TxSink[int64]{Dir: "out"}), "in -> out: exactly once ("},
 		"postgres": {tx(postgres.TxSink[int64]{Table: "t", Columns: []string{"n"}, Row: row}), "in -> out: exactly once ("},
 		"mysql":    {tx(mysql.TxSink[int64]{DSN: "u@tcp(h)/d", Table: "t", Columns: []string{"n"}, Row: row}), "in -> out: exactly once ("},
+		"objects":  {tx(objects.TxSink[int64]{Bucket: "b"}), "in -> out: exactly once ("},
 		"redis":    {plain(redis.Sink[int64]{Do: func(int64, *redis.Cmds) error { return nil }}), "in -> out: exactly once in effect ("},
 		"kafka, two-phase": {
 			tx(kafka.TxSink[int64]{Brokers: []string{"h:1"}, Topic: "t", Encode: func(int64) (kafka.Record, error) { return kafka.Record{}, nil }}),

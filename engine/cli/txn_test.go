@@ -18,6 +18,7 @@ import (
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/connector/kafka"
 	"github.com/weirline/weirline/connector/mysql"
+	"github.com/weirline/weirline/connector/objects"
 	"github.com/weirline/weirline/connector/postgres"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/internal/testsvc"
@@ -63,9 +64,9 @@ func txnApp() App {
 
 // destination is what the numbers are written to.
 type destination struct {
-	url, dsn, table, broker, topic, out string
-	ledger                              bool
-	timeout                             time.Duration
+	url, dsn, table, broker, topic, out, s3 string
+	ledger                                  bool
+	timeout                                 time.Duration
 }
 
 func (d *destination) declare(fs *flag.FlagSet) {
@@ -76,6 +77,7 @@ func (d *destination) declare(fs *flag.FlagSet) {
 	fs.StringVar(&d.broker, "broker", "", "`address` of a Kafka broker")
 	fs.StringVar(&d.topic, "topic", "", "`name` of the topic")
 	fs.DurationVar(&d.timeout, "tx-timeout", 0, "`time` after which Kafka rolls a transaction back")
+	fs.StringVar(&d.s3, "s3", "", "`address` of an object store, where -table is a prefix")
 	fs.StringVar(&d.out, "out", "", "`directory` for files, if there is no server")
 }
 
@@ -92,6 +94,10 @@ func (d *destination) sink() sink.TwoPhase[int64] {
 		return kafka.TxSink[int64]{Brokers: []string{d.broker}, Topic: d.topic, Timeout: d.timeout, Encode: func(n int64) (kafka.Record, error) {
 			return kafka.Record{Value: strconv.AppendInt(nil, n, 10)}, nil
 		}}
+	case d.s3 != "":
+		return objects.TxSink[int64]{
+			Bucket: testsvc.S3Bucket, Prefix: d.table, Endpoint: "http://" + d.s3, AccessKey: testsvc.S3AccessKey, SecretKey: testsvc.S3SecretKey,
+		}
 	}
 	return files.TxSink[int64]{Dir: d.out}
 }
@@ -174,6 +180,26 @@ func destinations() map[string]func(t *testing.T) books {
 			return postgresBooks(t, testsvc.Postgres(t), "select count(*) from weirline.ledger where applied is null", "-ledger")
 		},
 		"mysql": func(t *testing.T) books { return mariaBooks(t, testsvc.MariaDB(t)) },
+		"objects": func(t *testing.T) books {
+			srv, prefix := testsvc.S3(t), tableOf(t)
+			b := newBooks(t, "-s3", srv.Addr, "-table", prefix)
+			b.clear = func() string {
+				all, err := srv.Objects(context.Background(), prefix+"/")
+				left, lerr := srv.Uploads(context.Background(), prefix+"/")
+				lines, seen := 0, map[string]bool{}
+				for _, text := range all {
+					for l := range strings.Lines(text) {
+						lines++
+						seen[l] = true
+					}
+				}
+				if err != nil || lerr != nil || lines != txnRecords || len(seen) != txnRecords || len(left) > 0 {
+					return fmt.Sprintf("%d lines, %d different, %v, want %d; uploads: %q, %v", lines, len(seen), err, txnRecords, left, lerr)
+				}
+				return ""
+			}
+			return b
+		},
 		"files": func(t *testing.T) books {
 			out := t.TempDir()
 			b := newBooks(t, "-out", out)

@@ -43,6 +43,7 @@ var contracts = []tested{
 	{name: "files", pkg: "./connector/files", match: "^TestTxContract", least: 120},
 	{name: "postgres", pkg: "./connector/postgres", match: "^TestTxContract$", least: 60},
 	{name: "mysql", pkg: "./connector/mysql", match: "^TestTxContract$", least: 60},
+	{name: "s3", pkg: "./connector/objects", match: "^TestTxContract$", least: 38},
 	{name: "kafka", pkg: "./connector/kafka", match: "^TestTx$/^version=[12]$/^Contract$", least: 60},
 }
 
