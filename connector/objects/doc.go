@@ -36,16 +36,16 @@
 // # Memory
 //
 // A task holds, in buffers of PartSize, the unsent end of each open object (MaxOpen), the parts on their way and waiting (Uploads),
-// as many recycled buffers and one more, and the first part of an epoch's first object until the barrier. That is (MaxOpen + 2*Uploads +
-// 3) * PartSize at most: without Folder 80 MiB unless set. Buffers grow with what is in them, so small epochs take little.
-// It isn't part of Config.Memory, which bounds queues.
+// the first part of an epoch's first object until the barrier, and two to be used again. That is (MaxOpen + Uploads + 3) *
+// PartSize at most: without Folder, where one object is open, 56 MiB if nothing is set. Buffers grow with what is in them, so small
+// epochs take little. It isn't part of Config.Memory, which bounds queues.
 //
 // # Who owns what
 //
 // Write, Begin and Prepare are called by the task's goroutine, Commit and Recover by the committer's. Parts are sent by goroutines
 // of package sink/async, Uploads at most, which end with Close. Write waits when as many parts are on their way (see
 // [sink.Gated]), and for one request with the first record of an epoch; Prepare waits until all is sent. An error of a part
-// shows at the next Write, at Prepare, or when the task asks ([sink.Failing]). Requests are repeated by the client, with pauses
-// that grow, until Timeout; what outlasts that restarts the task, or is repeated as a commit by the engine. Nothing given to
+// shows at the next Write, at Prepare, or when the task asks ([sink.Failing]). Requests are repeated by the client, ten times
+// with pauses that grow, within Timeout; what outlasts that restarts the task, or is repeated as a commit by the engine. Nothing given to
 // Write is kept.
 package objects

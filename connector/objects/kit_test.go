@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
@@ -73,6 +74,7 @@ func abortOf(ctx context.Context, of TxSink[string], h sink.Handle) error {
 func TestTxContract(t *testing.T) {
 	own := testsvc.NewS3(t) // to be killed
 	s := place(own.Addr)
+	s.Timeout = 3 * time.Second // while it is away
 	lossy := s
 	lossy.Lost = txn.AcceptLoss
 	txntest.Run(t, txntest.Case[string]{

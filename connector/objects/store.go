@@ -15,8 +15,11 @@ import (
 	"github.com/weirline/weirline/internal/s3client"
 )
 
-// attempts of one request. The client waits in between, a second at most; Timeout ends them sooner.
-const attempts = 6
+// attempts of one request, with pauses that grow, 20 s in all as a rule. Timeout ends them sooner.
+const (
+	attempts = 10
+	maxPause = 5 * time.Second
+)
 
 // Metadata of each object: who made it. The token is the evidence.
 const (

@@ -170,6 +170,9 @@ func (f *file) Write(p []byte) (n int, err error) {
 			f.buf = f.x.buffer()
 		}
 		m := min(len(p), f.x.o.partSize-len(f.buf))
+		if need := len(f.buf) + m; need > cap(f.buf) {
+			f.buf = append(make([]byte, 0, min(max(need, 2*cap(f.buf)), f.x.o.partSize)), f.buf...)
+		}
 		f.buf = append(f.buf, p[:m]...)
 		n, p = n+m, p[m:]
 	}
@@ -257,11 +260,14 @@ func (x *tx) buffer() []byte {
 	return b
 }
 
+// spares is how many buffers wait to be used again.
+const spares = 2
+
 // recycle keeps a buffer, if not too many wait already.
 func (x *tx) recycle(b []byte) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if cap(b) > 0 && len(x.spare) <= x.o.uploads {
+	if cap(b) > 0 && len(x.spare) < spares {
 		x.spare = append(x.spare, b[:0])
 	}
 }
@@ -279,6 +285,7 @@ func (x *tx) prepare(epoch uint64) (sink.Handle, error) {
 			return sink.Handle{}, err
 		}
 		x.recycle(first.first)
+		first.first = nil
 		for _, f := range x.files {
 			if f.empty && f.index > 0 {
 				continue

@@ -77,7 +77,7 @@ func (s TxSink[T]) settings() settings {
 	o := settings{
 		bucket: s.Bucket, suffix: s.suffix(), partSize: s.PartSize, uploads: s.Uploads, timeout: s.Timeout,
 		client: s3client.Options{
-			Endpoint: s.Endpoint, Region: s.Region, VirtualHost: s.VirtualHost, AccessKey: s.AccessKey, SecretKey: s.SecretKey, Attempts: attempts,
+			Endpoint: s.Endpoint, Region: s.Region, VirtualHost: s.VirtualHost, AccessKey: s.AccessKey, SecretKey: s.SecretKey, Attempts: attempts, MaxPause: maxPause,
 		},
 	}
 	if p := strings.Trim(s.Prefix, "/"); p != "" {

@@ -8,6 +8,7 @@
 package s3client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -29,6 +30,8 @@ type Options struct {
 	VirtualHost          bool   // the bucket's name is in the host's even with an Endpoint. Unset: in the path there
 	AccessKey, SecretKey string // Unset: the usual chain: environment, profile, web identity, instance role
 	Attempts             int    // of one request, within its context. Unset: 3
+
+	MaxPause time.Duration // between two of them. Unset: 1 s
 }
 
 // Client is the SDK's, with a way to let its connections go.
@@ -66,7 +69,7 @@ func New(ctx context.Context, o Options) (*Client, error) {
 			so.UsePathStyle = !o.VirtualHost
 		}
 		so.Retryer = retry.NewStandard(func(ro *retry.StandardOptions) {
-			ro.MaxBackoff = time.Second
+			ro.MaxBackoff = cmp.Or(o.MaxPause, time.Second)
 			if o.Attempts > 0 {
 				ro.MaxAttempts = o.Attempts
 			}
