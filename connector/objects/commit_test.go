@@ -84,6 +84,25 @@ func TestAnswerToCompletionIsLost(t *testing.T) {
 	}
 }
 
+// TestPartsWithOtherETags: those of a part that arrived twice may change, its bytes don't. A part of other bytes is a loss.
+func TestPartsWithOtherETags(t *testing.T) {
+	srv := testsvc.S3(t)
+	for change, code := range map[string]fault.Code{"a\n": {}, "b\n": {}, "other bytes": fault.LostCommit} {
+		s := place(srv.Addr)
+		w, c := open(t, s)
+		h := prepare(t, w, slot(t, 1), 1, "a")
+		n, err := readNative(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The server's ETags say what the bytes are, so those of the same size stand for the same bytes.
+		if _, err := storeOf(t, s).put(t.Context(), n.Objects[0].Key, n.Objects[0].Upload, 1, []byte(change)); err != nil {
+			t.Fatal(err)
+		}
+		wantCommit(t, change, c.Commit(t.Context(), []sink.Handle{h}), code, code.ID != "")
+	}
+}
+
 // TestNoAnswer: while the server is away nothing is decided, whichever request it is.
 func TestNoAnswer(t *testing.T) {
 	srv := testsvc.S3(t)

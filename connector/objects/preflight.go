@@ -50,7 +50,7 @@ func (s *store) tryUpload(ctx context.Context, u upload) error {
 	if !there {
 		return refused("the server doesn't list an upload that was begun, and recovery couldn't find it")
 	}
-	o, whole, err := s.parts(ctx, u)
+	o, whole, err := s.parts(ctx, s.o.bucket, u)
 	if err != nil {
 		return s.unfit(err, "list the parts of an upload in bucket %s", s.o.bucket)
 	}

@@ -54,7 +54,11 @@ func (r *resource) Commit(ctx context.Context, h sink.Handle) (txn.Outcome, erro
 
 // commit completes one upload.
 func (r *resource) commit(ctx context.Context, bucket string, o object) (txn.Outcome, error) {
-	if err := r.s.complete(ctx, bucket, o); err != nil {
+	err := r.s.complete(ctx, bucket, o)
+	if err != nil && ruleOf(err).commit == lost {
+		err = r.relist(ctx, bucket, o, err)
+	}
+	if err != nil {
 		return ruleOf(err).commit, r.s.uncommitted(err, "complete upload of %s", o.Key)
 	}
 	outcome, err := r.seen(ctx, bucket, o)
@@ -63,6 +67,19 @@ func (r *resource) commit(ctx context.Context, bucket string, o object) (txn.Out
 		return outcome, err
 	}
 	return r.unseen(o)
+}
+
+// relist completes an upload whose parts have other ETags than the handle says. A part that was sent again may have arrived twice, and
+// with some encryptions gets another ETag each time. What stands under its number is the same, as only one writer knows the upload.
+func (r *resource) relist(ctx context.Context, bucket string, o object, why error) error {
+	there, whole, err := r.s.parts(ctx, bucket, upload{key: o.Key, id: o.Upload})
+	if err != nil {
+		return err
+	}
+	if !whole || len(there.Parts) != len(o.Parts) || there.Size != o.Size {
+		return why
+	}
+	return r.s.complete(ctx, bucket, there)
 }
 
 // patience is how long an object that the server says is complete may stay invisible.
@@ -179,7 +196,7 @@ func (r *resource) List(ctx context.Context, prefix string) ([]txn.Pending, erro
 		if n > 0 {
 			continue
 		}
-		switch _, whole, err := r.s.parts(ctx, u); {
+		switch _, whole, err := r.s.parts(ctx, r.s.o.bucket, u); {
 		case gone(err) || err == nil && !whole:
 			continue // a living job has finished it, or hasn't prepared it yet
 		case err != nil:
@@ -209,7 +226,7 @@ func (r *resource) Finish(ctx context.Context, p txn.Pending, commit bool) error
 	}
 	var whole []object
 	for _, u := range found {
-		o, ok, err := r.s.parts(ctx, u)
+		o, ok, err := r.s.parts(ctx, r.s.o.bucket, u)
 		if err != nil {
 			return r.s.uncommitted(err, "list parts of %s", u.key)
 		}

@@ -176,9 +176,9 @@ func (s *store) mine(ctx context.Context, wanted func(slot, token string) bool) 
 }
 
 // parts are what of an upload the server has. ok is false if there is a gap.
-func (s *store) parts(ctx context.Context, u upload) (o object, ok bool, err error) {
+func (s *store) parts(ctx context.Context, bucket string, u upload) (o object, ok bool, err error) {
 	o = object{Key: u.key, Upload: u.id}
-	in := &s3.ListPartsInput{Bucket: aws.String(s.o.bucket), Key: aws.String(u.key), UploadId: aws.String(u.id)}
+	in := &s3.ListPartsInput{Bucket: aws.String(bucket), Key: aws.String(u.key), UploadId: aws.String(u.id)}
 	for {
 		page, err := s.partPage(ctx, in)
 		if err != nil {
