@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -70,7 +71,12 @@ func before(t *testing.T, srv *testsvc.S3Server) *between {
 		b.seen[kind]++
 		n, instead := b.seen[kind], b.instead
 		b.mu.Unlock()
-		pass := func() { to.ServeHTTP(w, r) }
+		// As a server does, it goes on with a request whose client has gone.
+		pass := func() {
+			ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+			defer cancel()
+			to.ServeHTTP(w, r.WithContext(ctx))
+		}
 		if instead == nil {
 			pass()
 			return

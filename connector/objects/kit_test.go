@@ -75,6 +75,7 @@ func TestTxContract(t *testing.T) {
 	own := testsvc.NewS3(t) // to be killed
 	s := place(own.Addr)
 	s.Timeout = 3 * time.Second // while it is away
+	s.Folder = func(dst []byte, v string) []byte { return append(dst, '0'+v[len(v)-1]&1) }
 	lossy := s
 	lossy.Lost = txn.AcceptLoss
 	txntest.Run(t, txntest.Case[string]{

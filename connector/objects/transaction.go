@@ -151,11 +151,30 @@ func (x *tx) begun(ctx context.Context, f *file) (id string, err error) {
 	if f.id != "" {
 		return f.id, nil
 	}
+	ctx, end := outlast(ctx)
+	defer end()
 	f.id, err = x.s.create(ctx, f.key, x.slot.Name, x.token)
 	if err != nil {
 		return "", x.s.failed(err, "begin upload of %s", f.key)
 	}
 	return f.id, nil
+}
+
+// outlast is a context that ends a little later than ctx. A request that was cancelled may have been done, and who began an upload
+// needs its id to give it up.
+func outlast(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(giveUp):
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // Write takes bytes of an encoder. What fills a part exactly waits: the last part must have something in it.

@@ -328,6 +328,41 @@ func TestUploadBegunTwice(t *testing.T) {
 	}
 }
 
+// TestCloseWhileUploadsBegin: an upload that is just being made when the writer is closed is given up, too.
+func TestCloseWhileUploadsBegin(t *testing.T) {
+	srv := testsvc.S3(t)
+	b := before(t, srv)
+	s := place(b.addr)
+	s.Folder, s.Rolling = folders, parts.Rolling{Size: 1}
+	w, _ := open(t, s)
+	asked, made, closing := make(chan struct{}, 10), make(chan struct{}, 10), make(chan struct{})
+	b.on(reqCreate, func(n int, w http.ResponseWriter, pass func()) {
+		if n > 1 {
+			asked <- struct{}{}
+			<-closing
+			defer func() { made <- struct{}{} }()
+		}
+		pass()
+	})
+	if err := errors.Join(w.Begin(t.Context(), slot(t, 1)), w.Write(t.Context(), []string{"a", "b"})); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	done := make(chan error, 1)
+	go func() { done <- w.Close() }()
+	for w.send.Write(t.Context(), nil) == nil { // until it has begun
+		continue
+	}
+	close(closing)
+	<-made
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if left, err := leftovers(s, slot(t, 1).Name); err != nil || len(left) > 0 {
+		t.Errorf("left: %q, %v", left, err)
+	}
+}
+
 // TestZombies: a writer with several objects and parts on their way, whose slot was cleared, prepares nothing, whichever of its
 // uploads it had begun.
 func TestZombies(t *testing.T) {
