@@ -156,6 +156,7 @@ func (j *job) dropAtEnd(end store.End) error {
 func (j *job) latest() (*store.Record, error) {
 	rec, err := j.newest()
 	if err != nil || rec == nil {
+		j.prefix = store.PrefixOf(j.cfg.Name)
 		return nil, err
 	}
 	if j.cfg.Parallelism > rec.KeyGroups {

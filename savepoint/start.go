@@ -1,6 +1,7 @@
 package savepoint
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -135,7 +136,7 @@ func (s Start) begin(own, from store.Store, rec *store.Record) error {
 			}
 		}
 	default:
-		rec.Prefix = s.Job + "-" + strings.ToLower(rand.Text()[:8])
+		rec.Prefix = cmp.Or(store.PrefixOf(s.Job), s.Job) + "-" + strings.ToLower(rand.Text()[:8])
 	}
 	return Import(own, from, rec)
 }

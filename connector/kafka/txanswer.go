@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	fixTxID    = "grant the user WRITE on the transactional ids that begin with the job's name or prefix, and on the topics"
+	fixTxID    = "grant the user WRITE on the transactional ids that begin with the job's name (its dashes doubled) or prefix, and on the topics"
 	fixTimeout = "set Timeout to no more than the brokers' transaction.max.timeout.ms, or raise that"
 	fixForeign = "see whether another job has the same name or prefix and writes to the same brokers; give one of them another"
 )

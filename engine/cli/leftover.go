@@ -72,7 +72,7 @@ func (c *command) survey(p *engine.Pipeline, st store.Store) (*survey, error) {
 		job: p.Plan().Job, st: st, p: p, live: map[string]sink.Handle{}, older: map[string]sink.Handle{}, taken: map[uint64]time.Time{},
 		committers: map[string]sink.Committer{},
 	}
-	s.prefix = s.job
+	s.prefix = cmp.Or(store.PrefixOf(s.job), s.job)
 	s.task = sink.Task{Job: s.job, Parallelism: 1, Log: c.log, Metrics: &s.losses, Request: func() {}}
 	rec, err := st.Latest()
 	if err != nil && c.opts.fallback {

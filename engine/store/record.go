@@ -5,6 +5,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weirline/weirline/internal/durable"
@@ -29,6 +30,16 @@ type Record struct {
 	InFlight  []Flight            `cbor:"13,keyasint,omitempty"` // 10 was meant for it and never written
 	Origin    string              `cbor:"11,keyasint,omitempty"` // the checkpoint or savepoint this line of epochs was begun from on request
 	Prefix    string              `cbor:"12,keyasint,omitempty"` // of the names of transaction slots; "" = the job's name
+}
+
+// PrefixOf is the Prefix of a job that begins with an empty store: its name with each dash doubled, "" if it has none. A slot is
+// called <prefix>-<operator>-<number> and operators begin with a letter, so the first dash that isn't one of a pair ends the prefix:
+// operator c of job a-b and operator b-c of job a have different slots.
+func PrefixOf(job string) string {
+	if !strings.Contains(job, "-") {
+		return ""
+	}
+	return strings.ReplaceAll(job, "-", "--")
 }
 
 // End says whether the job went on after the epoch.
