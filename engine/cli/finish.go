@@ -14,9 +14,9 @@ import (
 func (l leftover) refuses(do string, force bool) error {
 	known := l.handle != nil && l.State != stateBehind || l.State == stateRecorded
 	switch {
-	case l.State == stateDropped:
+	case l.State == stateDropped && (do != abort || !force):
 		return fault.New(fault.UncommittedOp, "transaction %s: this pipeline has no two-phase sink %q, which alone knows its destination", l.Name, l.Operator).
-			WithFix("give this command to a binary that has the sink")
+			WithFix("give this command to a binary that has the sink; if the destination is gone for good, abort it by name and with -force: its records are given up")
 	case force:
 		return nil
 	case do == abort && known:
@@ -37,7 +37,7 @@ func (l leftover) durable() string {
 // finishOne finishes a transaction, records that, and says so. owned says that the state can be written.
 func (c *command) finishOne(ctx context.Context, s *survey, l leftover, do string, owned bool) error {
 	com := s.committers[l.Operator]
-	if com == nil {
+	if com == nil && l.State != stateDropped {
 		return fault.New(fault.CommitFailed, "%s transaction %s: its destination can't be reached", do, l.Name).At("operator " + l.Operator)
 	}
 	done, err := "", error(nil)
@@ -94,6 +94,8 @@ func (s *survey) abort(ctx context.Context, com sink.Committer, l leftover) (str
 	switch {
 	case l.State == stateAbsent:
 		return "given up: it wasn't there any more", nil
+	case l.State == stateDropped:
+		return "given up: nobody has asked its destination", nil
 	case !ok || l.pending == nil:
 		return "", fault.New(fault.CommitFailed, "abort %s: the sink can't finish single transactions by name", l.Name).
 			WithFix("commit it, or start the job, which commits it")

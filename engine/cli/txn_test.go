@@ -435,9 +435,24 @@ func TestTxnOfADroppedOperator(t *testing.T) {
 	if _, no := b.run(exitUsage, "txn", "commit", fields[len(fields)-1], "-without"); !strings.Contains(no, "WL1111") {
 		t.Errorf("a commit without the sink: %s", no)
 	}
+	if _, no := b.run(exitUsage, "txn", "abort", fields[len(fields)-1], "-without"); !strings.Contains(no, "WL1111") || !strings.Contains(no, "-force") {
+		t.Errorf("an abort without the sink: %s", no)
+	}
 	b.run(exitDone, "txn", "commit", "-all")
 	if b.lines() == 0 {
 		t.Error("nothing was committed")
+	}
+	b.run(exitDone, "-without")
+}
+
+// TestTxnOfADestinationThatIsGone gives up, by name and by force, what only a sink could finish that the pipeline lacks.
+func TestTxnOfADestinationThatIsGone(t *testing.T) {
+	b := destinations()["postgres"](t)
+	b.dies(beforeCommit)
+	list, _ := b.run(exitDone, "txn", "list", "-without")
+	fields := strings.Fields(strings.Split(list, "\n")[1])
+	if done, _ := b.run(exitDone, "txn", "abort", fields[len(fields)-1], "-without", "-force"); !strings.Contains(done, "given up") {
+		t.Errorf("by force: %s", done)
 	}
 	b.run(exitDone, "-without")
 }
