@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 	}
 	b.table(*set, chosen, out)
 	for _, name := range slices.Sorted(maps.Keys(b.waits)) {
-		fmt.Fprintf(out, "\n%s: a reader of committed records waited at most %v", name, b.waits[name])
+		fmt.Fprintf(out, "\n%s: the wait of a reader of committed records that came nearest to its bound, or beyond: %v", name, b.waits[name])
 	}
 	fmt.Fprintf(out, "\nseed %d\n%s: %d of %d hold\n", *seed, *set, b.held, len(chosen))
 	if b.held < len(chosen) || len(chosen) == 0 {

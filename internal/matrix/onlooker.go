@@ -192,8 +192,10 @@ func waited(t txntest.Trace, seen time.Time) wait {
 	switch {
 	case t.Committed.IsZero(): // the next process will say it
 		return wait{}
+	case t.Recovered && seen.Before(t.Committed): // somebody had committed it before the death
+		return wait{}
 	case t.Recovered:
-		return wait{max(0, seen.Sub(t.Committed)), checkpointEvery}
+		return wait{seen.Sub(t.Committed), checkpointEvery}
 	}
 	return wait{seen.Sub(t.Begun), max(checkpointEvery, t.Since) + t.Committed.Sub(t.Epoch)}
 }
