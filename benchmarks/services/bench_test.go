@@ -32,11 +32,19 @@ func settings(t testing.TB, every time.Duration) engine.Config {
 	return engine.Config{Name: "bench", Dir: t.TempDir(), Parallelism: tasks, CheckpointEvery: every}
 }
 
-// inTurn lets all run so many rounds, each time in another order, and returns how long each took in each round.
-func inTurn(b *testing.B, n int, all ...run) [][]float64 {
+// short makes, with -short, one round of many and a twentieth of the records.
+func short(n int64) int64 {
+	if testing.Short() {
+		return max(1, n/20)
+	}
+	return n
+}
+
+// inTurn lets all run in each round, each time in another order, and returns how long each took in each round.
+func inTurn(b *testing.B, all ...run) [][]float64 {
 	b.Helper()
 	times := make([][]float64, len(all))
-	for round := range n {
+	for round := range int(short(rounds)) {
 		for i := range all {
 			k := (i + round) % len(all)
 			d, err := all[k](b.Context(), settings(b, every))
@@ -77,12 +85,12 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // BenchmarkKafka copies a topic: by transactions of the bare client, by a job exactly once, and by a job at least once.
 func BenchmarkKafka(b *testing.B) {
-	const records = 4_000_000
+	records := short(4_000_000)
 	t := openTopics(b, records)
 	var times [][]float64
 	var p deliver.Pauses
 	for b.Loop() {
-		times = inTurn(b, rounds, t.Bare, copies(t, t.ExactlyOnce(&p)), copies(t, t.AtLeastOnce()))
+		times = inTurn(b, t.Bare, copies(t, t.ExactlyOnce(&p)), copies(t, t.AtLeastOnce()))
 	}
 	beside(b, records, times[1], times[0], &p)
 	b.ReportMetric(100*(median(ratios(times[1], times[2]))-1), "%slower")
@@ -90,13 +98,13 @@ func BenchmarkKafka(b *testing.B) {
 
 // BenchmarkPostgres writes a table: by COPY of the bare client in prepared transactions, and by a job either way.
 func BenchmarkPostgres(b *testing.B) {
-	t := openTable(b, 2_000_000)
+	t := openTable(b, short(2_000_000))
 	for _, m := range modes {
 		b.Run(m.name, func(b *testing.B) {
 			var times [][]float64
 			var p deliver.Pauses
 			for b.Loop() {
-				times = inTurn(b, rounds, t.Bare, rows(t, m.mode, &p))
+				times = inTurn(b, t.Bare, rows(t, m.mode, &p))
 			}
 			beside(b, t.Records, times[1], times[0], &p)
 		})
@@ -105,11 +113,11 @@ func BenchmarkPostgres(b *testing.B) {
 
 // BenchmarkMariaDB writes a table: by INSERT of the bare client in XA transactions, and by a job.
 func BenchmarkMariaDB(b *testing.B) {
-	t := &deliver.MariaTable{DSN: testsvc.NewMariaDB(b, testsvc.MariaDBOptions{}).DSN, Records: 1_000_000, Keys: 10_000}
+	t := &deliver.MariaTable{DSN: testsvc.NewMariaDB(b, testsvc.MariaDBOptions{}).DSN, Records: short(1_000_000), Keys: 10_000}
 	var times [][]float64
 	var p deliver.Pauses
 	for b.Loop() {
-		times = inTurn(b, rounds, t.Bare, inserts(t, &p))
+		times = inTurn(b, t.Bare, inserts(t, &p))
 	}
 	beside(b, t.Records, times[1], times[0], &p)
 }

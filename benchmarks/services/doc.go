@@ -13,5 +13,6 @@
 //	pause-once-ms    the same of a job that commits once, at its end
 //	pause-held-ms    the same with each commit held up by half a second
 //
-// Every run's answer is read back and checked. See README.md beside this directory for what the figures mean.
+// With -short there is one round of few records, to show that all works. Every run's answer is read back and checked. See README.md
+// beside this directory for what the figures mean.
 package services

@@ -48,7 +48,7 @@ func rowsWatched(t *deliver.Table, mode postgres.Mode) watchedJob {
 func pauses(b *testing.B, job watchedJob) {
 	var none, usual, held []float64
 	for b.Loop() {
-		for range 3 {
+		for range short(3) {
 			none = append(none, longest(b, job, -1, 0))
 			usual = append(usual, longest(b, job, every, 0))
 			held = append(held, longest(b, job, every, hold))

@@ -110,7 +110,11 @@ func (e *env) benchmarksOf(ctx context.Context, pkg string) *benchRun {
 	b := &benchRun{}
 	e.bench[pkg] = b
 	began := time.Now()
-	p, err := e.start(ctx, nil, "go", "test", "-run", "^$", "-bench", ".", "-timeout", "25m", pkg)
+	args := []string{"test", "-run", "^$", "-bench", ".", "-timeout", "25m", pkg}
+	if e.quick {
+		args = append(args, "-short")
+	}
+	p, err := e.start(ctx, nil, "go", args...)
 	if err != nil {
 		b.err = err
 		return b

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/weirline/weirline/internal/bubble"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -27,7 +27,7 @@ func (nothing) Recover(context.Context, []sink.Handle, []sink.Slot) error { retu
 func (nothing) Close() error                                              { return nil }
 
 func TestPauses(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		p := &Pauses{Hold: 300 * time.Millisecond}
 		to := Watched(nothing{}, p)
 		w, werr := to.TxWriter(t.Context(), sink.Task{})
