@@ -22,7 +22,7 @@ func txnChecks() []check {
 
 // ahead are the promises of the write-ahead sink: over a destination that can nothing, over a real Redis, and from an object store.
 var ahead = []tested{
-	{name: "contract", pkg: "./sink/ahead", match: "^TestContract$", least: 60},
+	{name: "contract", pkg: "./sink/ahead", match: "^TestContract$", least: 35},
 	{name: "killed", pkg: "./sink/ahead", match: "^TestKilledAtEachStep$"},
 	{name: "damage", pkg: "./sink/ahead", match: "^(TestDamage|TestEvidence|TestRowsLeftBehind)$", least: 10},
 	{name: "full", pkg: "./sink/ahead", match: "^TestFullDisk$"},
@@ -32,10 +32,10 @@ var ahead = []tested{
 	{name: "order", pkg: "./sink/ahead", match: "^(TestOrderOfEpochs|TestRowsOfManyPartsKeepTheirOrder)$", least: 2},
 	{name: "others", pkg: "./sink/ahead", match: "^TestStrangersAreLeftAlone$"},
 	{name: "promise", pkg: "./sink/ahead", match: "^(TestPromiseIsTheDestinations|Example)$", least: 2},
-	{name: "redis-contract", pkg: "./connector/redis", match: "^TestAheadContract$", least: 180},
+	{name: "redis-contract", pkg: "./connector/redis", match: "^TestAheadContract$", least: 105},
 	{name: "redis-killed", pkg: "./connector/redis", match: "^TestAheadKilledAtEachStep$", least: 4},
 	{name: "redis-down", pkg: "./connector/redis", match: "^(TestAheadServerKilled|TestMarkedServerInTrouble)$", least: 2},
-	{name: "object-store", pkg: "./engine/store/blob", match: "^TestRowsWaitInAPlace$", least: 100},
+	{name: "object-store", pkg: "./engine/store/blob", match: "^TestRowsWaitInAPlace$", least: 65},
 }
 
 // contracts are the connectors whose two-phase sinks keep all promises of txn/txntest.
