@@ -40,10 +40,14 @@ const backendKeys = 5000
 
 // sums is a job whose state is larger than the memory it gets.
 func diskSums(cfg engine.Config, n int64, db *enginetest.Tx[diskSum], trip func()) *engine.Pipeline {
+	return pacedSums(cfg, n, 200_000, db, trip)
+}
+
+func pacedSums(cfg engine.Config, n int64, perSecond float64, db *enginetest.Tx[diskSum], trip func()) *engine.Pipeline {
 	cfg.Name, cfg.CheckpointEvery = "sums", 10*time.Millisecond
 	cfg.Restart = engine.Restart{Delay: time.Millisecond, Factor: 1, Attempts: 100}
 	p := engine.New(cfg)
-	s := engine.From(p, "numbers", gen.Source[int64]{Make: func(seq int64) int64 { return seq }, Count: n, Splits: 4, PerSecond: 200_000})
+	s := engine.From(p, "numbers", gen.Source[int64]{Make: func(seq int64) int64 { return seq }, Count: n, Splits: 4, PerSecond: perSecond})
 	s = engine.Map(s, "trip", func(v int64) int64 { trip(); return v })
 	k := engine.KeyBy(s, func(v int64) int64 { return v * 0x9E3779B9 >> 7 % backendKeys })
 	engine.ToTx(engine.Process(k, "sum", func() *runningSum { return &runningSum{} }), "out", db)
@@ -119,14 +123,14 @@ func TestStateOnDiskIsExact(t *testing.T) {
 	}
 }
 
-// suspended runs a job for a while and leaves its state in dir.
+// suspended runs a job for a while and leaves its state in dir. It is slow: at full speed its input may end before it stops.
 func suspended(t *testing.T, cfg engine.Config, db *enginetest.Tx[diskSum]) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var seen atomic.Int64
-	err := diskSums(cfg, 120_000, db, func() {
-		if seen.Add(1) == 20_000 {
+	err := pacedSums(cfg, 120_000, 20_000, db, func() {
+		if seen.Add(1) == 5_000 {
 			cancel()
 		}
 	}).Run(ctx)

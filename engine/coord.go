@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -238,23 +239,36 @@ func (c *coord) welcome(s *sourceCoord) {
 	c.settle(s)
 }
 
-// assign sends splits to their tasks.
+// assign sends splits to their tasks, and says whether others hold the watermark if that has changed. Both in one message: a task
+// reads no record of its splits before it knows.
 func (c *coord) assign(s *sourceCoord, as []splits.Assignment) {
-	for _, a := range as {
-		s.tasks[a.Reader].in.tell(func(t *task) error { return t.src.addSplit(a.Split, a.Watermark) })
+	n := s.d.State()
+	held := !n.Discovered || !n.Ordered && (n.Unstarted > 0 || !n.Last)
+	turned := held != s.held
+	s.held = held
+	for i, t := range s.tasks {
+		mine := slices.DeleteFunc(slices.Clone(as), func(a splits.Assignment) bool { return a.Reader != i })
+		if len(mine) == 0 && !turned {
+			continue
+		}
+		t.in.tell(func(t *task) error {
+			for _, a := range mine {
+				if err := t.src.addSplit(a.Split, a.Watermark); err != nil {
+					return err
+				}
+			}
+			if turned {
+				return t.src.hold(held)
+			}
+			return nil
+		})
 	}
 }
 
 // settle looks at a source after something changed: who holds the watermark, is the stage or the input over?
 func (c *coord) settle(s *sourceCoord) {
+	c.assign(s, nil)
 	n := s.d.State()
-	held := !n.Discovered || !n.Ordered && (n.Unstarted > 0 || !n.Last)
-	if held != s.held {
-		s.held = held
-		for _, t := range s.tasks {
-			t.in.tell(func(t *task) error { return t.src.hold(held) })
-		}
-	}
 	if !n.Done || n.Unfinished > 0 || s.exhausted || s.switching {
 		return
 	}

@@ -12,10 +12,11 @@ func one(name, file, old, new string) mutant { return mutant{name, []edit{{file,
 
 // mutants are bugs of the engine. They are close to what somebody might write.
 var mutants = []mutant{
-	one("a split is assigned after the barrier that its row was taken before", "engine/coord.go",
-		"s.tasks[a.Reader].in.tell(func(t *task) error { return t.src.addSplit(a.Split, a.Watermark) })",
-		"time.AfterFunc(2*time.Millisecond, func() {\n"+
-			"s.tasks[a.Reader].in.tell(func(t *task) error { return t.src.addSplit(a.Split, a.Watermark) })\n})"),
+	{"a split is assigned after the barrier that its row was taken before", []edit{
+		{"engine/coord.go", "\t\tt.in.tell(func(t *task) error {\n\t\t\tfor _, a := range mine {",
+			"\t\ttime.AfterFunc(2*time.Millisecond, func() { t.in.tell(func(t *task) error {\n\t\t\tfor _, a := range mine {"},
+		{"engine/coord.go", "return nil\n\t\t})\n\t}\n}\n\n// settle", "return nil\n\t\t}) })\n\t}\n}\n\n// settle"},
+	}},
 	one("the pointer is written before the record's name is synced", "engine/store/publish.go",
 		"return d.fs.SyncDir(d.path(epochsName))", "return nil"),
 	one("a record is renamed before it is synced", "internal/durable/fs.go",
