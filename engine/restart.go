@@ -30,11 +30,22 @@ func (b *budget) next(r Restart, now time.Time, completed int64) (time.Duration,
 	b.completed = completed
 	b.failures = append(b.failures, now)
 	n := len(b.failures)
+	return r.pause(n, rand.Float64()), n <= r.Attempts //nolint:gosec // it only spreads restarts
+}
+
+// pause is that before restart n of a row, the first being 1. jitter is the part of Jitter that is added.
+func (r Restart) pause(n int, jitter float64) time.Duration {
 	d := min(float64(r.Delay)*math.Pow(r.Factor, float64(n-1)), float64(r.MaxDelay))
-	if r.Jitter > 0 {
-		d += d * r.Jitter * rand.Float64() //nolint:gosec // it only spreads restarts
+	return time.Duration(max(0, d+d*max(0, r.Jitter)*jitter))
+}
+
+// times is what transactions that come to an end by themselves have to outlast. Restarts are added up to a year.
+func (c Config) times() sink.Times {
+	t := sink.Times{Interval: max(0, c.CheckpointEvery, c.BacklogEvery), Timeout: c.CheckpointTimeout}
+	for n := 1; n <= c.Restart.Attempts && t.Restarts < 365*24*time.Hour; n++ {
+		t.Restarts += c.Restart.pause(n, 1)
 	}
-	return time.Duration(max(0, d)), n <= r.Attempts
+	return t
 }
 
 // verdict decides what follows a failure of a region: another attempt after a pause, or the end of the job.

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/internal/bubble"
+	"github.com/weirline/weirline/sink"
 )
 
 // failing runs a job whose n-th attempt panics after the n-th of these times, and which ends well after the last. It returns the
@@ -124,4 +126,44 @@ func TestFailuresAreRemembered(t *testing.T) {
 			t.Errorf("the error names %d earlier failures: %v", n, err)
 		}
 	})
+}
+
+// patient is a sink whose transactions must live as long as the job says.
+type patient struct {
+	*enginetest.Tx[int]
+	asked *sink.Times
+}
+
+func (s patient) Fits(t sink.Times) error {
+	*s.asked = t
+	return errors.New("too short")
+}
+
+// TestTimesOfAJob: a sink is told the times of the job, and may refuse it.
+func TestTimesOfAJob(t *testing.T) {
+	for _, c := range []struct {
+		cfg  engine.Config
+		want sink.Times
+	}{
+		{engine.Config{}, sink.Times{Interval: 10 * time.Second, Timeout: 10 * time.Minute, Restarts: 112_530 * time.Millisecond}},
+		{
+			engine.Config{
+				CheckpointEvery: time.Second, BacklogEvery: time.Minute, CheckpointTimeout: time.Hour,
+				Restart: engine.Restart{Attempts: 3, Delay: time.Second, MaxDelay: 3 * time.Second, Jitter: -1},
+			},
+			sink.Times{Interval: time.Minute, Timeout: time.Hour, Restarts: 6 * time.Second},
+		},
+		{engine.Config{CheckpointEvery: -1, Restart: engine.Restart{Attempts: -1}}, sink.Times{Timeout: 10 * time.Minute}},
+	} {
+		var got sink.Times
+		c.cfg.Name, c.cfg.Dir = "patient", t.TempDir()
+		p := engine.New(c.cfg)
+		engine.ToTx(engine.From(p, "in", &enginetest.Script[int]{}), "out", patient{enginetest.NewTx[int](), &got})
+		if err := p.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "too short") {
+			t.Errorf("got %v", err)
+		}
+		if got.Restarts = got.Restarts.Round(time.Millisecond); got != c.want {
+			t.Errorf("got %+v, want %+v", got, c.want)
+		}
+	}
 }

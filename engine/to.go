@@ -70,6 +70,9 @@ func (p *Pipeline) checkSink(v *vertex, to any) {
 			p.typeErrorf(err, "sink %q", v.name)
 		}
 	}
+	if c, ok := sink.As[sink.Timed](to); ok {
+		v.check = append(v.check, func(context.Context) error { return c.Fits(p.cfg.times()) })
+	}
 	if c, ok := sink.As[sink.Preflight](to); ok {
 		v.check = append(v.check, c.Preflight)
 	}

@@ -1,6 +1,9 @@
 package sink
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // The companions: optional powers of writers and sinks. All are open, so none of them ever gains a method. Look for them
 // with As, never with a bare type assertion.
@@ -58,6 +61,20 @@ const (
 	Repeatable  = "idempotent"    // it may be written again, which changes nothing
 	AtLeastOnce = "at least once" // it may be there several times
 )
+
+// Timed is a TwoPhase whose transactions the destination ends when they are too old.
+type Timed interface {
+	// Fits refuses a job in which a transaction may become so old before it is committed. The error names the setting and the
+	// fix. It is asked once at start, before [Preflight].
+	Fits(Times) error
+}
+
+// Times is how long things may take in a job.
+type Times struct {
+	Interval time.Duration // between the starts of two checkpoints; 0 if there are no periodic ones
+	Timeout  time.Duration // of a checkpoint
+	Restarts time.Duration // the pauses of all restarts that may follow each other
+}
 
 // Preflight is a Sink that can check its settings against the live system before the first record. It is called once at
 // start; an error stops the job and should name the setting and the fix.

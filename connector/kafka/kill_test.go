@@ -35,7 +35,7 @@ func numbers(c *txntest.Child) error {
 		Make: func(seq int64) int64 { return seq }, Count: killRecords, PerSecond: rate, Splits: 4,
 	})
 	engine.ToTx(s, "out", txntest.Wrap(c, kafka.TxSink[int64]{
-		Brokers: []string{c.Args["addr"]}, Topic: "even",
+		Brokers: []string{c.Args["addr"]}, Topic: "even", MaxDowntime: time.Minute,
 		Encode: func(v int64) (kafka.Record, error) {
 			r := kafka.Record{Value: strconv.AppendInt(nil, v, 10)}
 			if v%2 == 1 {

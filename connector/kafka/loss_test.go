@@ -74,7 +74,7 @@ func TestTxDownForTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	s := kafka.TxSink[int64]{Brokers: []string{k.Addr}, Topic: "out", Encode: plain, Timeout: time.Second}
+	s := kafka.TxSink[int64]{Brokers: []string{k.Addr}, Topic: "out", Encode: plain, Timeout: time.Second, MaxDowntime: -1}
 	run := func(ctx context.Context, to sink.TwoPhase[int64], log io.Writer) error {
 		p := engine.New(engine.Config{
 			Name: "late", Dir: dir, Parallelism: 2, CheckpointEvery: 50 * time.Millisecond, CommitWait: 100 * time.Millisecond,
@@ -176,7 +176,7 @@ func TestTxTimedOutBeforeItsEpoch(t *testing.T) {
 	})
 	in := gen.Source[int64]{Make: func(seq int64) int64 { return seq }, Count: 10_000, PerSecond: 2000, Splits: 2}
 	engine.ToTx(engine.From(p, "numbers", in), "out", kafka.TxSink[int64]{
-		Brokers: []string{k.Addr}, Topic: "out", Encode: plain, Timeout: time.Second,
+		Brokers: []string{k.Addr}, Topic: "out", Encode: plain, Timeout: time.Second, MaxDowntime: -1,
 	})
 	done := make(chan error, 1)
 	go func() { done <- p.Run(t.Context()) }()

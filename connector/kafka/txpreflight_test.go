@@ -186,3 +186,24 @@ func grant(t *testing.T, k *testsvc.KafkaServer, kind kmsg.ACLResourceType, pref
 		t.Fatal(resp, err)
 	}
 }
+
+// TestTxFits compares Timeout with how long a job may need a transaction.
+func TestTxFits(t *testing.T) {
+	times := sink.Times{Interval: 10 * time.Second, Timeout: 10 * time.Minute, Restarts: 112 * time.Second}
+	for _, c := range []struct {
+		timeout, down time.Duration
+		want          string
+	}{
+		{0, 0, ""}, // the defaults fit each other
+		{10*time.Minute + 122*time.Second, 0, ""},
+		{10*time.Minute + 121*time.Second, 0, "Timeout is 12m1s, but a transaction may have to live for 12m2s"},
+		{0, 5 * time.Minute, "may have to live for 15m10s: a checkpoint each 10s, 10m0s until it is complete, 5m0s down"},
+		{time.Hour, 5 * time.Minute, ""},
+		{time.Second, -1, ""},
+	} {
+		err := TxSink[int64]{Timeout: c.timeout, MaxDowntime: c.down}.Fits(times)
+		if (c.want == "") != (err == nil) || err != nil && (fault.CodeOf(err) != fault.Preflight.ID || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("Timeout %v, MaxDowntime %v: got %v, want %s", c.timeout, c.down, err, c.want)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package kafka
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/weirline/weirline/sink"
@@ -15,7 +16,8 @@ const (
 )
 
 // TxSink writes values to topics, each exactly once, in Kafka's transactions. Brokers and Encode are needed, and Topic unless
-// Encode sets topics. It implements [sink.TwoPhase] and [sink.Preflight].
+// Encode sets topics. It implements [sink.TwoPhase],
+// [sink.Timed] and [sink.Preflight].
 //
 // All records of a task go out in the order they were written; readers with isolation.level=read_committed see those of an
 // epoch when its checkpoint is complete.
@@ -42,6 +44,11 @@ type TxSink[T any] struct {
 	// transaction.max.timeout.ms. Unset = 15 min.
 	Timeout time.Duration
 
+	// MaxDowntime is how long the job may be down, restarts included, while a transaction is prepared. A job doesn't start if
+	// the checkpoint interval, a checkpoint's timeout and this are more than Timeout. Unset = the pauses of all its restarts
+	// (Config.Restart), negative = start in any case.
+	MaxDowntime time.Duration
+
 	// Lost says what to do about a transaction that was prepared and can't be committed any more. Unset = txn.FailOnLoss.
 	Lost txn.Loss
 
@@ -51,6 +58,7 @@ type TxSink[T any] struct {
 var (
 	_ sink.TwoPhase[string] = TxSink[string]{}
 	_ sink.Preflight        = TxSink[string]{}
+	_ sink.Timed            = TxSink[string]{}
 )
 
 // txSettings are what of TxSink doesn't depend on the type.
@@ -93,6 +101,19 @@ func (s TxSink[T]) Committer(_ context.Context, t sink.Task) (sink.Committer, er
 		return nil, err
 	}
 	return txn.NewCommitter(newResource(s.settings(), t), t, s.Lost), nil
+}
+
+// Fits implements [sink.Timed].
+func (s TxSink[T]) Fits(t sink.Times) error {
+	down, timeout := cmp.Or(s.MaxDowntime, t.Restarts), s.settings().timeout
+	need := t.Interval + t.Timeout + down
+	if down < 0 || need <= timeout {
+		return nil
+	}
+	fix := fmt.Sprintf("raise Timeout to %v, with the brokers' transaction.max.timeout.ms; or lower CheckpointTimeout, MaxDowntime or the "+
+		"number of restarts; MaxDowntime = -1 starts in any case", need)
+	return refuse(fix, "Timeout is %v, but a transaction may have to live for %v: a checkpoint each %v, %v until it is complete, %v down or restarting",
+		timeout, need, t.Interval, t.Timeout, down)
 }
 
 // Preflight checks that a broker answers, lets this user in, has Topic, if that is set, and takes such transactions there.

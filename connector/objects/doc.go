@@ -1,6 +1,6 @@
 // Package objects writes records into objects of S3 and compatible stores, each record exactly once.
 //
-//	out := objects.TxSink[Order]{Bucket: "lake", Prefix: "orders", Suffix: ".csv", Encode: appendCSV}
+//	out := objects.TxSink[Order]{Bucket: "lake", Prefix: "orders", Format: parts.JSON[Order]{}}
 //
 // # How
 //
@@ -10,9 +10,9 @@
 // completes the uploads. After a crash what the epoch's record names is completed, and what else is being uploaded under the job's
 // slots is aborted. An epoch without records makes no request.
 //
-// An epoch gives one object per task and folder that had records, or more if FileSize ends them, named
+// An epoch gives one object per task and folder that had records, or more if Rolling ends them, named
 //
-//	<Prefix>/<Folder>/<slot>-<token>_<number><Suffix>      orders/job-out-2-9f86d081884c7d659a2feaa0c55ad015_0.csv
+//	<Prefix>/<Folder>/<slot>-<token>_<number><Suffix>      orders/job-out-2-9f86d081884c7d659a2feaa0c55ad015_0.jsonl
 //
 // A key stands in its upload from the beginning, when nobody knows the number of the epoch yet, so it isn't in it. Records stand in
 // an object in the order they were written. Objects of several jobs may share a bucket and a prefix.

@@ -66,7 +66,7 @@ func txnApp() App {
 type destination struct {
 	url, dsn, table, broker, topic, out, s3 string
 	ledger                                  bool
-	timeout                                 time.Duration
+	timeout, down                           time.Duration
 }
 
 func (d *destination) declare(fs *flag.FlagSet) {
@@ -76,6 +76,7 @@ func (d *destination) declare(fs *flag.FlagSet) {
 	fs.StringVar(&d.table, "table", "", "`name` of the table")
 	fs.StringVar(&d.broker, "broker", "", "`address` of a Kafka broker")
 	fs.StringVar(&d.topic, "topic", "", "`name` of the topic")
+	fs.DurationVar(&d.down, "down", 0, "`time` that the job may be down meanwhile")
 	fs.DurationVar(&d.timeout, "tx-timeout", 0, "`time` after which Kafka rolls a transaction back")
 	fs.StringVar(&d.s3, "s3", "", "`address` of an object store, where -table is a prefix")
 	fs.StringVar(&d.out, "out", "", "`directory` for files, if there is no server")
@@ -91,7 +92,7 @@ func (d *destination) sink() sink.TwoPhase[int64] {
 	case d.dsn != "":
 		return mysql.TxSink[int64]{DSN: d.dsn, Table: d.table, Columns: []string{"n"}, Row: row}
 	case d.broker != "":
-		return kafka.TxSink[int64]{Brokers: []string{d.broker}, Topic: d.topic, Timeout: d.timeout, Encode: func(n int64) (kafka.Record, error) {
+		return kafka.TxSink[int64]{Brokers: []string{d.broker}, Topic: d.topic, Timeout: d.timeout, MaxDowntime: d.down, Encode: func(n int64) (kafka.Record, error) {
 			return kafka.Record{Value: strconv.AppendInt(nil, n, 10)}, nil
 		}}
 	case d.s3 != "":

@@ -31,8 +31,11 @@ func TestBadInput(t *testing.T) {
 		}, exitUsage, "WL1109", []string{"max_prepared_transactions", "postgres.Ledger"}},
 		"timeout-too-long": {func(t *testing.T) []string {
 			k := testsvc.NewKafka(t, testsvc.KafkaOptions{Properties: map[string]string{"transaction.max.timeout.ms": "60000"}})
-			return append(kafkaBooks(t, k, "input-timeout").args, "-tx-timeout", "2m")
+			return append(kafkaBooks(t, k, "input-timeout").args, "-tx-timeout", "2m", "-down", "-1s")
 		}, exitUsage, "WL1109", []string{"Timeout is 2m0s", "1m0s", "transaction.max.timeout.ms"}},
+		"timeout-too-short": {func(t *testing.T) []string {
+			return append(kafkaBooks(t, testsvc.Kafka(t), "input-short").args, "-tx-timeout", "1m")
+		}, exitUsage, "WL1109", []string{"Timeout is 1m0s", "10m0s until it is complete", "MaxDowntime"}},
 		"table-missing/postgres": {func(t *testing.T) []string {
 			return []string{"-url", testsvc.Postgres(t).URL, "-table", "nowhere"}
 		}, exitUsage, "WL1109", []string{`"nowhere"`, "create the table"}},

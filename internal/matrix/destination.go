@@ -200,7 +200,7 @@ var toKafka = destination{
 	sink: func(args map[string]string) sink.TwoPhase[row] {
 		timeout, _ := time.ParseDuration(args[argTimeout]) // unset is no error here
 		return kafka.TxSink[row]{
-			Brokers: []string{args[argAddr]}, Topic: args[argOut], Timeout: timeout, Lost: policy(args),
+			Brokers: []string{args[argAddr]}, Topic: args[argOut], Timeout: timeout, MaxDowntime: -1, Lost: policy(args),
 			Encode: func(r row) (kafka.Record, error) {
 				return kafka.Record{Key: []byte{byte(r.Key)}, Value: []byte(r.String())}, nil
 			},
