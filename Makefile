@@ -34,9 +34,9 @@ test: deps ## all tests: unit with -race, then services, then the seeded crash t
 		timeout -k 20 $${limit}m go test -timeout $${limit}m "$$@" </dev/null || { result=FAIL; failed="$$failed $$name"; }; \
 		report="$$report$$(printf '%-4s %-9s %5.1f of %2d minutes' $$result $$name $$(awk "BEGIN{print ($$SECONDS-$$start)/60}") $$limit)"$$'\n'; \
 	}; \
-	stage unit 20 -race -shuffle=on $$($(unit_packages)); \
-	stage services 20 -race -p 1 $$($(service_packages)); \
-	stage crash 15 -p 1 $$($(crash_packages)); \
+	stage unit 18 -race -shuffle=on $$($(unit_packages)); \
+	stage services 27 -race -p 1 $$($(service_packages)); \
+	stage crash 12 -p 1 $$($(crash_packages)); \
 	printf '== stages\n%s' "$$report"; \
 	[ -z "$$failed" ] || { echo "FAIL:$$failed"; exit 1; }; \
 	echo "PASS: unit, services, crash"
