@@ -13,8 +13,10 @@ func one(name, file, old, new string) mutant { return mutant{name, []edit{{file,
 // mutants are bugs of the engine. They are close to what somebody might write.
 var mutants = []mutant{
 	{"a split is assigned after the barrier that its row was taken before", []edit{
-		{"engine/coord.go", "\t\tt.in.tell(func(t *task) error {\n\t\t\tfor _, a := range mine {",
-			"\t\ttime.AfterFunc(2*time.Millisecond, func() { t.in.tell(func(t *task) error {\n\t\t\tfor _, a := range mine {"},
+		{
+			"engine/coord.go", "\t\tt.in.tell(func(t *task) error {\n\t\t\tfor _, a := range mine {",
+			"\t\ttime.AfterFunc(2*time.Millisecond, func() { t.in.tell(func(t *task) error {\n\t\t\tfor _, a := range mine {",
+		},
 		{"engine/coord.go", "return nil\n\t\t})\n\t}\n}\n\n// settle", "return nil\n\t\t}) })\n\t}\n}\n\n// settle"},
 	}},
 	one("the pointer is written before the record's name is synced", "engine/store/publish.go",
