@@ -29,6 +29,8 @@ import (
 
 const jobRecords = 12_000
 
+func init() { child = jobChild }
+
 // jobChild is the process under test: numbers into files, exactly once, checkpoints in the object store.
 func jobChild(location, out string) int {
 	p := engine.New(engine.Config{

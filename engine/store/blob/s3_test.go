@@ -17,6 +17,9 @@ import (
 	"github.com/weirline/weirline/internal/testsvc"
 )
 
+// child is a process that runs a job, where tests can pause and kill one.
+var child func(location, out string) int
+
 func TestMain(m *testing.M) {
 	for k, v := range map[string]string{
 		"AWS_ACCESS_KEY_ID": testsvc.S3AccessKey, "AWS_SECRET_ACCESS_KEY": testsvc.S3SecretKey,
@@ -27,7 +30,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if at := os.Getenv("WEIRLINE_BLOB_JOB"); at != "" {
-		os.Exit(jobChild(at, os.Getenv("WEIRLINE_BLOB_OUT")))
+		os.Exit(child(at, os.Getenv("WEIRLINE_BLOB_OUT")))
 	}
 	os.Exit(testsvc.Main(m))
 }
