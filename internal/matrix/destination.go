@@ -260,7 +260,7 @@ var toS3 = destination{
 	sink: func(args map[string]string) sink.TwoPhase[row] {
 		return objects.TxSink[row]{
 			Bucket: testsvc.S3Bucket, Prefix: args[argOut], Endpoint: "http://" + args[argAddr],
-			AccessKey: testsvc.S3AccessKey, SecretKey: testsvc.S3SecretKey,
+			AccessKey: testsvc.S3AccessKey, SecretKey: testsvc.S3SecretKey, Lost: policy(args),
 		}
 	},
 	read: func(ctx context.Context, s *services, args map[string]string) (lines []string, _ error) {
@@ -274,6 +274,9 @@ var toS3 = destination{
 		return s.objects.Uploads(ctx, args[argOut]+"/")
 	},
 	server: func(ctx context.Context, s *services) (server, error) { return s.s3(ctx) },
+	rollBack: func(ctx context.Context, s *services, args map[string]string, h sink.Handle) error {
+		return s.objects.Abort(ctx, args[argOut]+"/", txn.NameOf(h.Slot.Name, h.Token))
+	},
 }
 
 // open names the transactions of a job that are neither committed nor rolled back. It waits for those that are just about to be:

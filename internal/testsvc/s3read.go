@@ -2,6 +2,7 @@ package testsvc
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 
@@ -74,4 +75,31 @@ func (s *S3Server) Uploads(ctx context.Context, prefix string) (keys []string, _
 		}
 		in.KeyMarker, in.UploadIdMarker = page.NextKeyMarker, page.NextUploadIdMarker
 	}
+}
+
+// Abort gives up the uploads of a key prefix whose keys contain a text, and fails if there are none.
+func (s *S3Server) Abort(ctx context.Context, prefix, contain string) error {
+	c, err := s.Client(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.CloseIdle()
+	page, err := c.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: aws.String(S3Bucket), Prefix: aws.String(prefix)})
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, u := range page.Uploads {
+		if !strings.Contains(aws.ToString(u.Key), contain) {
+			continue
+		}
+		n++
+		if _, err := c.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: aws.String(S3Bucket), Key: u.Key, UploadId: u.UploadId}); err != nil {
+			return err
+		}
+	}
+	if n == 0 {
+		return fmt.Errorf("no upload below %s has %s in its key", prefix, contain)
+	}
+	return nil
 }

@@ -192,16 +192,19 @@ func (m *mishap) newest() (rec *store.Record, kept []store.Info, err error) {
 
 // loss has the job die with transactions of a complete epoch prepared, and those that harm returns get lost.
 func (m *mishap) loss(ctx context.Context, harm func(hs []sink.Handle) ([]sink.Handle, error)) error {
-	if err := m.dies(ctx, AfterPointer, 3); err != nil {
-		return err
-	}
-	rec, _, err := m.newest()
-	if err != nil {
-		return err
-	}
-	hs := slices.DeleteFunc(rec.Handles, func(h sink.Handle) bool { return h.Epoch != rec.Epoch })
-	if len(hs) == 0 {
-		return errors.New("the newest epoch has prepared nothing: give the job more input")
+	var hs []sink.Handle
+	for n := 0; len(hs) == 0; n++ { // on a busy machine an epoch may have no records
+		if n == 5 {
+			return errors.New("the newest epoch has prepared nothing, five times: give the job more input")
+		}
+		if err := m.dies(ctx, AfterPointer, 3); err != nil {
+			return err
+		}
+		rec, _, err := m.newest()
+		if err != nil {
+			return err
+		}
+		hs = slices.DeleteFunc(rec.Handles, func(h sink.Handle) bool { return h.Epoch != rec.Epoch })
 	}
 	gone, err := harm(hs)
 	if err != nil {
