@@ -12,6 +12,7 @@ import (
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // A writer whose connection broke restarts its task.
@@ -22,7 +23,7 @@ func TestWriterAfterTheServerRestarted(t *testing.T) {
 	if err := m.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 3)); err == nil || sink.IsPermanent(err) {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 3)); err == nil || sink.IsPermanent(err) {
 		t.Errorf("writer whose connection broke: %v, want an error that restarts the task", err)
 	}
 }
@@ -41,7 +42,7 @@ func TestConnectionLostAtPrepare(t *testing.T) {
 	for i, sql := range []string{"", "xa end %[1]s", "xa end %[1]s; xa prepare %[1]s"} {
 		w, c := open(t, s)
 		x := w.(*txWriter[point])
-		if err := errors.Join(w.Begin(t.Context(), slot(t, i)), w.Write(t.Context(), []point{{i, "a"}})); err != nil {
+		if err := errors.Join(w.Begin(t.Context(), txntest.Slot(t, i)), w.Write(t.Context(), []point{{i, "a"}})); err != nil {
 			t.Fatal(err)
 		}
 		if sql != "" { // the server got as far as this and its answer is lost
@@ -55,10 +56,10 @@ func TestConnectionLostAtPrepare(t *testing.T) {
 		if _, err := w.Prepare(t.Context(), 1); err == nil || sink.IsPermanent(err) || fault.CodeOf(err) != fault.SinkFailed.ID {
 			t.Errorf("Prepare without a connection: %v, want %s and another attempt", err, fault.SinkFailed.ID)
 		}
-		if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, i)}); err != nil {
+		if err := c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, i)}); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := leftovers(m, slot(t, i)); err != nil || len(left) > 0 {
+		if left, err := leftovers(m, txntest.Slot(t, i)); err != nil || len(left) > 0 {
 			t.Errorf("left: %q, %v", left, err)
 		}
 	}
@@ -77,7 +78,7 @@ func TestKilledInPrepare(t *testing.T) {
 		w, _ := open(t, s)
 		x := w.(*txWriter[point])
 		p := point{i, "a"}
-		if err := errors.Join(w.Begin(t.Context(), slot(t, i)), w.Write(t.Context(), []point{p})); err != nil {
+		if err := errors.Join(w.Begin(t.Context(), txntest.Slot(t, i)), w.Write(t.Context(), []point{p})); err != nil {
 			t.Fatal(err)
 		}
 		id, err := x.s.one(t.Context(), "select connection_id()")
@@ -92,10 +93,10 @@ func TestKilledInPrepare(t *testing.T) {
 		if perr == nil {
 			keep, kept = []sink.Handle{h}, append(kept, p)
 		}
-		if err := c.Recover(t.Context(), keep, []sink.Slot{slot(t, i)}); err != nil {
+		if err := c.Recover(t.Context(), keep, []sink.Slot{txntest.Slot(t, i)}); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := leftovers(m, slot(t, i)); err != nil || len(left) > 0 {
+		if left, err := leftovers(m, txntest.Slot(t, i)); err != nil || len(left) > 0 {
 			t.Errorf("left: %q, %v", left, err)
 		}
 	}
@@ -109,8 +110,8 @@ func TestCommitEndsTheOldSession(t *testing.T) {
 	table := newTable(t, m, "")
 	s := points(m, table)
 	w, c := open(t, s)
-	h1 := prepare(t, w, slot(t, 1), 1, point{1, "a"})
-	h2 := prepare(t, w, slot(t, 2), 1, point{2, "b"})
+	h1 := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
+	h2 := txntest.Prepare(t, w, txntest.Slot(t, 2), 1, point{2, "b"})
 	lost := unpark(func(_ string, p parking) bool { return p.owner == ownerOf(w.(*txWriter[point]).o, task()) })
 	if len(lost) != 2 {
 		t.Fatalf("%d connections are kept, want 2", len(lost))
@@ -133,11 +134,11 @@ func TestCommitterClosesConnections(t *testing.T) {
 	table := newTable(t, m, "")
 	s := points(m, table)
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, point{1, "a"})
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
 	if err := errors.Join(c.Commit(t.Context(), []sink.Handle{h}), c.Close()); err != nil {
 		t.Fatal(err)
 	}
-	h = prepare(t, w, slot(t, 2), 2, point{2, "b"})
+	h = txntest.Prepare(t, w, txntest.Slot(t, 2), 2, point{2, "b"})
 	if err := errors.Join(w.Close(), c.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -172,9 +173,9 @@ func TestCommitThatIsNone(t *testing.T) {
 	}
 	defer other.close()
 	w, _ := open(t, s)
-	sl := slot(t, 1)
+	sl := txntest.Slot(t, 1)
 	for i := range 20_000 {
-		h := prepare(t, w, sl, 1, point{i, "a"})
+		h := txntest.Prepare(t, w, sl, 1, point{i, "a"})
 		n, err := readNative(h)
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +217,7 @@ func TestHandleOfAnotherServer(t *testing.T) {
 	m := testsvc.MariaDB(t)
 	s := points(m, newTable(t, m, ""))
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, point{1, "a"})
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
 	away := s
 	away.DSN = testsvc.NewMariaDB(t, testsvc.MariaDBOptions{}).DSN
 	n, err := readNative(h)
@@ -247,15 +248,15 @@ func TestOtherDatabase(t *testing.T) {
 	away := s
 	away.DSN = m.For("root", other)
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, point{1, "a"})
-	if err := w.Begin(t.Context(), slot(t, 2)); err != nil {
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
+	if err := w.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
 	v, d := open(t, away)
-	if err := d.Recover(t.Context(), nil, []sink.Slot{slot(t, 1), slot(t, 2)}); err != nil {
+	if err := d.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, 1), txntest.Slot(t, 2)}); err != nil {
 		t.Fatal(err)
 	}
-	g := prepare(t, v, slot(t, 1), 1, point{5, "e"})
+	g := txntest.Prepare(t, v, txntest.Slot(t, 1), 1, point{5, "e"})
 	h2, err := w.Prepare(t.Context(), 2)
 	if err != nil {
 		t.Fatal(err)
@@ -319,15 +320,15 @@ func TestOldTokensGo(t *testing.T) {
 	s := points(m, newTable(t, m, ""))
 	s.Tokens = "test.old_tokens"
 	w, c := open(t, s)
-	h1 := prepare(t, w, slot(t, 1), 1, point{1, "a"})
-	h2 := prepare(t, w, slot(t, 2), 1, point{2, "b"})
+	h1 := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
+	h2 := txntest.Prepare(t, w, txntest.Slot(t, 2), 1, point{2, "b"})
 	if err := c.Commit(t.Context(), []sink.Handle{h1, h2}); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Exec(t.Context(), "update old_tokens set made = now(6) - interval 8 day"); err != nil {
 		t.Fatal(err)
 	}
-	h3 := prepare(t, w, slot(t, 1), 2, point{3, "c"})
+	h3 := txntest.Prepare(t, w, txntest.Slot(t, 1), 2, point{3, "c"})
 	if err := c.Commit(t.Context(), []sink.Handle{h3}); err != nil {
 		t.Fatal(err)
 	}

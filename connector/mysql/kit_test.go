@@ -169,29 +169,6 @@ func finisher[T any](t *testing.T, s TxSink[T], of sink.Task) sink.Committer {
 	return c
 }
 
-// slot is one that no other test uses.
-func slot(t *testing.T, n int) sink.Slot {
-	return sink.Slot{ID: n, Name: fmt.Sprintf("%s-out-%d", strings.Map(func(r rune) rune {
-		if txn.Plain(string(r)) {
-			return r
-		}
-		return '.'
-	}, t.Name()), n)}
-}
-
-// prepare makes one transaction of the records.
-func prepare[T any](t *testing.T, w sink.TxWriter[T], s sink.Slot, epoch uint64, rs ...T) sink.Handle {
-	t.Helper()
-	if err := errors.Join(w.Begin(t.Context(), s), w.Write(t.Context(), rs)); err != nil {
-		t.Fatal(err)
-	}
-	h, err := w.Prepare(t.Context(), epoch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
-}
-
 func wantRows(t *testing.T, m *testsvc.MariaDBServer, table string, want ...point) {
 	t.Helper()
 	got, err := read(m, table)

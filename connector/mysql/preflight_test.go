@@ -9,6 +9,7 @@ import (
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // fails says if one of the errors lacks the code or the words.
@@ -134,12 +135,12 @@ func TestRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, point{1, "a"})
-	if err := w.Begin(t.Context(), slot(t, 2)); err != nil {
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
+	if err := w.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
 	n, err := readNative(h)
-	if err := errors.Join(err, detach(t.Context(), m, n), c.Recover(t.Context(), []sink.Handle{h}, []sink.Slot{slot(t, 1), slot(t, 2)})); err != nil {
+	if err := errors.Join(err, detach(t.Context(), m, n), c.Recover(t.Context(), []sink.Handle{h}, []sink.Slot{txntest.Slot(t, 1), txntest.Slot(t, 2)})); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, m, table, point{1, "a"})
@@ -165,14 +166,14 @@ func TestBinaryLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	w, _ := open(t, s)
-	h1 := prepare(t, w, slot(t, 1), 1, point{1, "a"})
-	prepare(t, w, slot(t, 2), 1, point{2, "b"})
+	h1 := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
+	txntest.Prepare(t, w, txntest.Slot(t, 2), 1, point{2, "b"})
 	m.Kill()
 	if err := m.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := finisher(t, s, task()).Recover(t.Context(), []sink.Handle{h1}, []sink.Slot{slot(t, 1), slot(t, 2)}); err != nil {
+		if err := finisher(t, s, task()).Recover(t.Context(), []sink.Handle{h1}, []sink.Slot{txntest.Slot(t, 1), txntest.Slot(t, 2)}); err != nil {
 			t.Fatal(err)
 		}
 	}

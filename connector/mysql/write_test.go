@@ -15,6 +15,7 @@ import (
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // rejects writes a batch and returns the indices of what was rejected.
@@ -87,7 +88,7 @@ func TestBadRowsAreFound(t *testing.T) {
 				return p.row()
 			}
 			w, committer := open(t, s)
-			if err := w.Begin(t.Context(), slot(t, i)); err != nil {
+			if err := w.Begin(t.Context(), txntest.Slot(t, i)); err != nil {
 				t.Fatal(err)
 			}
 			batch := numbered(500)
@@ -135,12 +136,12 @@ func TestKeysReplaceRows(t *testing.T) {
 	s := points(m, table)
 	s.Keys = []string{"id"}
 	w, c := open(t, s)
-	h1 := prepare(t, w, slot(t, 1), 1, point{1, "a"}, point{2, "b"}, point{1, "c"})
+	h1 := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"}, point{2, "b"}, point{1, "c"})
 	if err := c.Commit(t.Context(), []sink.Handle{h1}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, m, table, point{1, "c"}, point{2, "b"})
-	h2 := prepare(t, w, slot(t, 2), 2, point{2, "d"}, point{3, "e"})
+	h2 := txntest.Prepare(t, w, txntest.Slot(t, 2), 2, point{2, "d"}, point{3, "e"})
 	if err := c.Commit(t.Context(), []sink.Handle{h2}); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,7 @@ func TestOnlyKeys(t *testing.T) {
 	}
 	w, c := open(t, s)
 	for i := range 2 {
-		h := prepare(t, w, slot(t, i), 1, point{1, "a"}, point{2, "b"}, point{1, "a"})
+		h := txntest.Prepare(t, w, txntest.Slot(t, i), 1, point{1, "a"}, point{2, "b"}, point{1, "a"})
 		if err := c.Commit(t.Context(), []sink.Handle{h}); err != nil {
 			t.Fatal(err)
 		}
@@ -191,8 +192,8 @@ func TestTypes(t *testing.T) {
 	w, c := open(t, s)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.FixedZone("", 3600))
 	nothing := make(anything, 14)
-	h := prepare(
-		t, w, slot(t, 1), 1,
+	h := txntest.Prepare(
+		t, w, txntest.Slot(t, 1), 1,
 		anything{1, uint64(math.MaxUint64), "12.50", "x\ty'\\\"\x00\n\x1a%", []byte("\x00\xff'\\"), json.RawMessage(`{"k": 1}`), at, at, at, 1.1, float32(1.5), true, "happy", own{7}},
 		nothing,
 		anything{"42", int8(3), 1.25, "ä€😀", []byte{}, `{"k": "a\"b"}`, "2026-01-02 03:04:05", "2026-01-02 03:04:05", "2026-01-02", math.MaxFloat64, 2, false, 1, new(5)},
@@ -213,7 +214,7 @@ func TestTypes(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	if err := w.Begin(t.Context(), slot(t, 2)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
 	odd := func(i int, v any) anything {
@@ -236,7 +237,7 @@ func TestSmallPackets(t *testing.T) {
 	w, c := open(t, points(m, table))
 	batch := numbered(3000)
 	batch[10].Name, batch[20].Name = strings.Repeat("x", 20_000), strings.Repeat("y", 101) // one for the packet, one for the column
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if bad, errs := rejects(t, w, batch); !slices.Equal(bad, []int{10, 20}) {
@@ -254,17 +255,17 @@ func TestSlotsOfOtherSessionsAreRefused(t *testing.T) {
 	s := points(m, newTable(t, m, ""))
 	w, c := open(t, s)
 	other, _ := open(t, s)
-	if err := other.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := other.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); !strings.Contains(fmt.Sprint(err), "stop the other copy") {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); !strings.Contains(fmt.Sprint(err), "stop the other copy") {
 		t.Errorf("slot in use: %v", err)
 	}
 	// What a dead process has left open is ended by recovery, and so can prepare nothing later.
-	if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, 1)}); err != nil {
+	if err := c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, 1)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Errorf("slot after recovery: %v", err)
 	}
 	if _, err := other.Prepare(t.Context(), 1); err == nil {
@@ -279,8 +280,8 @@ func TestLocksEndTheTask(t *testing.T) {
 	s.LockTimeout = 50 * time.Millisecond // a second, for the server
 	a, c := open(t, s)
 	b, _ := open(t, s)
-	h := prepare(t, a, slot(t, 1), 1, point{1, "a"})
-	if err := b.Begin(t.Context(), slot(t, 2)); err != nil {
+	h := txntest.Prepare(t, a, txntest.Slot(t, 1), 1, point{1, "a"})
+	if err := b.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
 	err := b.Write(t.Context(), []point{{1, "b"}})
@@ -301,10 +302,10 @@ func TestMisuse(t *testing.T) {
 	if err := w.Write(t.Context(), numbered(1)); !errors.Is(err, errNotBegun) {
 		t.Errorf("Write without Begin: %v", err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 2)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); !strings.Contains(fmt.Sprint(err), "still open") {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); !strings.Contains(fmt.Sprint(err), "still open") {
 		t.Errorf("second Begin: %v", err)
 	}
 	h, err := w.Prepare(t.Context(), 1)
@@ -314,7 +315,7 @@ func TestMisuse(t *testing.T) {
 	if err := errors.Join(c.Recover(t.Context(), nil, []sink.Slot{h.Slot}), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); err == nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err == nil {
 		t.Error("Begin after Close was taken")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // resourceOf is what a committer rests on.
@@ -45,7 +46,7 @@ func TestServerSaysItIsComplete(t *testing.T) {
 	srv := testsvc.S3(t)
 	b := before(t, srv)
 	w, c := open(t, place(b.addr))
-	h := prepare(t, w, slot(t, 1), 1, "a")
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a")
 	b.on(reqComplete, func(int, http.ResponseWriter, func()) {})
 	for range 2 {
 		wantCommit(t, "at first", c.Commit(t.Context(), []sink.Handle{h}), fault.CommitFailed, false)
@@ -68,7 +69,7 @@ func TestAnswerToCompletionIsLost(t *testing.T) {
 	b := before(t, srv)
 	s := place(b.addr)
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, "a")
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a")
 	b.on(reqComplete, func(n int, w http.ResponseWriter, pass func()) {
 		if n == 1 {
 			pass()
@@ -90,7 +91,7 @@ func TestPartsWithOtherETags(t *testing.T) {
 	for change, code := range map[string]fault.Code{"a\n": {}, "b\n": {}, "other bytes": fault.LostCommit} {
 		s := place(srv.Addr)
 		w, c := open(t, s)
-		h := prepare(t, w, slot(t, 1), 1, "a")
+		h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a")
 		n, err := readNative(h)
 		if err != nil {
 			t.Fatal(err)
@@ -110,7 +111,7 @@ func TestNoAnswer(t *testing.T) {
 	for kind, status := range map[string]int{reqComplete: http.StatusInternalServerError, reqHead: http.StatusBadGateway} {
 		s := place(b.addr)
 		w, _ := open(t, s)
-		h := prepare(t, w, slot(t, 1), 1, "a")
+		h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a")
 		b.answers(kind, status, "")
 		s.Timeout = 300 * time.Millisecond
 		_, c := open(t, s)
@@ -131,7 +132,7 @@ func TestReplacedObject(t *testing.T) {
 		"of another size":    {Body: strings.NewReader("abc\n")},
 	} {
 		w, c := open(t, s)
-		h := prepare(t, w, slot(t, 1), 1, "a")
+		h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a")
 		n, err := readNative(h)
 		if err := errors.Join(err, c.Commit(t.Context(), []sink.Handle{h})); err != nil {
 			t.Fatal(err)
@@ -153,7 +154,7 @@ func TestOneOfSeveralIsLost(t *testing.T) {
 	s := place(srv.Addr)
 	s.Folder = folders
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, "a", "b", "c")
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a", "b", "c")
 	n, err := readNative(h)
 	if err != nil || len(n.Objects) != 3 {
 		t.Fatalf("%+v, %v", n, err)
@@ -193,7 +194,7 @@ func TestHalfCommitted(t *testing.T) {
 		s := place(srv.Addr)
 		s.Folder = folders
 		w, c := open(t, s)
-		h := prepare(t, w, slot(t, 1), 1, "a", "b", "c")
+		h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a", "b", "c")
 		n, err := readNative(h)
 		if err != nil {
 			t.Fatal(err)
@@ -217,7 +218,7 @@ func TestOnlyWhatIsPreparedIsListed(t *testing.T) {
 	s.PartSize = 5 * mib
 	w, c := open(t, s)
 	r := resourceOf(t, c)
-	if err := errors.Join(w.Begin(t.Context(), slot(t, 1)), w.Write(t.Context(), lines(17, mib))); err != nil {
+	if err := errors.Join(w.Begin(t.Context(), txntest.Slot(t, 1)), w.Write(t.Context(), lines(17, mib))); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.send.Flush(t.Context()); err != nil { // two parts are there
@@ -256,7 +257,7 @@ func TestRecoverLeavesStrangersAlone(t *testing.T) {
 	srv := testsvc.S3(t)
 	s := place(srv.Addr)
 	st := storeOf(t, s)
-	mine := slot(t, 1)
+	mine := txntest.Slot(t, 1)
 	token := txn.NewToken()
 	strangers := []string{"x", "x_0", txn.NameOf(mine.Name, token), txn.NameOf(mine.Name, token[1:]) + "_0", mine.Name + "_" + token}
 	for _, other := range []string{mine.Name + "1", mine.Name + "-1", "x-" + mine.Name, strings.ToUpper(mine.Name)} {
@@ -291,7 +292,7 @@ func TestUploadsThatComeBack(t *testing.T) {
 	for forgets, code := range map[int]fault.Code{2: {}, 1000: fault.CommitFailed} {
 		s := place(b.addr)
 		w, c := open(t, s)
-		prepare(t, w, slot(t, 1), 1, "a")
+		txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a")
 		b.on(reqAbort, func(n int, w http.ResponseWriter, pass func()) {
 			if n > forgets {
 				pass()
@@ -299,7 +300,7 @@ func TestUploadsThatComeBack(t *testing.T) {
 			}
 			w.WriteHeader(http.StatusNoContent)
 		})
-		wantCommit(t, "recover", c.Recover(t.Context(), nil, []sink.Slot{slot(t, 1)}), code, false)
+		wantCommit(t, "recover", c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, 1)}), code, false)
 	}
 }
 
@@ -331,7 +332,7 @@ func TestRulesAreWarnedOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(c.Recover(t.Context(), nil, []sink.Slot{slot(t, 1)}), c.Close()); err != nil {
+	if err := errors.Join(c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, 1)}), c.Close()); err != nil {
 		t.Fatal(err)
 	}
 	for id, warned := range map[string]bool{"all": true, "ours": true, "below": true, "older": true, "late": false, "off": false, "other": false, "expires": false} {

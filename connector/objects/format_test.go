@@ -18,6 +18,7 @@ import (
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/parts"
 	format "github.com/weirline/weirline/sink/parts/parquet"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 type sale struct {
@@ -103,7 +104,7 @@ func TestFormats(t *testing.T) {
 				folder := r.At.Format("/dt=2006-01-02/hour=15/")
 				in[folder] = append(in[folder], r)
 			}
-			h := prepare(t, w, slot(t, 1), 1, rs...)
+			h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, rs...)
 			n, err := readNative(h)
 			if err != nil || len(n.Objects) != 3 || len(n.Objects[0].Parts) != 2 {
 				t.Fatalf("handle %+v, %v; want three objects, the first of two parts", n, err)

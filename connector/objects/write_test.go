@@ -16,6 +16,7 @@ import (
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/parts"
 	"github.com/weirline/weirline/txn"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 const mib = 1 << 20
@@ -44,7 +45,7 @@ func TestObjectHoldsRecordsInOrder(t *testing.T) {
 			s.PartSize, s.Uploads, s.Suffix = 5*mib, 2, ".txt"
 			w, c2 := open(t, s)
 			rs := lines(c.records, c.size)
-			h := prepare(t, w, slot(t, 1), 7, rs...)
+			h := txntest.Prepare(t, w, txntest.Slot(t, 1), 7, rs...)
 			n, err := readNative(h)
 			if err != nil || len(n.Objects) != 1 || len(n.Objects[0].Parts) != c.parts || n.Objects[0].Size != int64(c.records*c.size) {
 				t.Fatalf("handle %+v, %v; want %d parts", n, err, c.parts)
@@ -86,7 +87,7 @@ func TestSeveralObjects(t *testing.T) {
 			folder := fmt.Sprintf("%s/k=%c", s.Prefix, r[len(r)-1])
 			want[folder] = append(want[folder], r)
 		}
-		h := prepare(t, w, slot(t, 1), uint64(epoch+1), rs...)
+		h := txntest.Prepare(t, w, txntest.Slot(t, 1), uint64(epoch+1), rs...)
 		for _, b := range w.spare {
 			if cap(b) > s.PartSize || len(w.spare) > spares {
 				t.Errorf("%d buffers are kept, one of %d bytes", len(w.spare), cap(b))
@@ -114,7 +115,7 @@ func TestSeveralObjects(t *testing.T) {
 			t.Errorf("folder %s has %d lines, want %d", folder, len(got[folder]), len(rs))
 		}
 	}
-	if left, err := leftovers(s, slot(t, 1).Name); err != nil || len(left) > 0 {
+	if left, err := leftovers(s, txntest.Slot(t, 1).Name); err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
 	}
 }
@@ -144,7 +145,7 @@ func TestRollingBySize(t *testing.T) {
 	s.Rolling = parts.Rolling{Size: 100}
 	w, c := open(t, s)
 	rs := lines(50, 10)
-	h := prepare(t, w, slot(t, 1), 1, rs...)
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, rs...)
 	if n, err := readNative(h); err != nil || len(n.Objects) != 5 {
 		t.Errorf("handle %+v, %v, want 5 objects", n, err)
 	}
@@ -179,7 +180,7 @@ func TestRejects(t *testing.T) {
 		{[]event{{"a", bad}, {"b", 1}, {"c", bad}}, []int{0, 2}, 2}, // the first one's object is there, and empty
 		{[]event{{"a", 1}, {"b", bad}}, []int{1}, 1},
 	} {
-		if err := w.Begin(t.Context(), slot(t, i)); err != nil {
+		if err := w.Begin(t.Context(), txntest.Slot(t, i)); err != nil {
 			t.Fatal(err)
 		}
 		err := w.Write(t.Context(), x.records)
@@ -197,7 +198,7 @@ func TestRejects(t *testing.T) {
 		if err := c.Commit(t.Context(), []sink.Handle{h}); err != nil {
 			t.Error(err)
 		}
-		if left, err := leftovers(s, slot(t, i).Name); err != nil || len(left) > 0 {
+		if left, err := leftovers(s, txntest.Slot(t, i).Name); err != nil || len(left) > 0 {
 			t.Errorf("case %d: left: %q, %v", i, left, err)
 		}
 	}
@@ -221,7 +222,7 @@ func TestWriteDoesNotWait(t *testing.T) {
 	w, c := open(t, s)
 	woken := make(chan struct{}, 100)
 	w.OnRoom(func() { woken <- struct{}{} })
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	rs := lines(40, mib)
@@ -250,7 +251,7 @@ func TestWriteDoesNotWait(t *testing.T) {
 	if !w.Room() {
 		t.Error("no room after it was told of")
 	}
-	if err := errors.Join(w.Close(), c.Recover(t.Context(), nil, []sink.Slot{slot(t, 1)})); err != nil {
+	if err := errors.Join(w.Close(), c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, 1)})); err != nil {
 		t.Error(err)
 	}
 }
@@ -265,7 +266,7 @@ func TestErrorsOfPartsShow(t *testing.T) {
 	w, _ := open(t, s)
 	woken := make(chan struct{}, 100)
 	w.OnRoom(func() { woken <- struct{}{} })
-	if err := errors.Join(w.Begin(t.Context(), slot(t, 1)), w.Write(t.Context(), lines(11, mib))); err != nil {
+	if err := errors.Join(w.Begin(t.Context(), txntest.Slot(t, 1)), w.Write(t.Context(), lines(11, mib))); err != nil {
 		t.Fatal(err)
 	}
 	<-woken
@@ -278,7 +279,7 @@ func TestErrorsOfPartsShow(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}
-	if left, err := leftovers(s, slot(t, 1).Name); err != nil || len(left) > 0 {
+	if left, err := leftovers(s, txntest.Slot(t, 1).Name); err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
 	}
 }
@@ -297,8 +298,8 @@ func TestThrottled(t *testing.T) {
 			}
 			pass()
 		})
-		h := prepare(t, w, slot(t, 1), 1, "a", "b")
-		if err := c.Recover(t.Context(), []sink.Handle{h}, []sink.Slot{slot(t, 1)}); err != nil {
+		h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a", "b")
+		if err := c.Recover(t.Context(), []sink.Handle{h}, []sink.Slot{txntest.Slot(t, 1)}); err != nil {
 			t.Errorf("%s: %v", kind, err)
 		}
 		if got, err := visible(srv, s); err != nil || len(got) != 2 || b.count(kind) < 2 {
@@ -319,8 +320,8 @@ func TestUploadBegunTwice(t *testing.T) {
 	})
 	s := place(b.addr)
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, "a")
-	if left, err := leftovers(s, slot(t, 1).Name); err != nil || len(left) != 1 || b.count(reqCreate) != 2 {
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, "a")
+	if left, err := leftovers(s, txntest.Slot(t, 1).Name); err != nil || len(left) != 1 || b.count(reqCreate) != 2 {
 		t.Errorf("uploads %q, %v after %d requests, want one after two", left, err, b.count(reqCreate))
 	}
 	if err := c.Commit(t.Context(), []sink.Handle{h}); err != nil {
@@ -344,7 +345,7 @@ func TestCloseWhileUploadsBegin(t *testing.T) {
 		}
 		pass()
 	})
-	if err := errors.Join(w.Begin(t.Context(), slot(t, 1)), w.Write(t.Context(), []string{"a", "b"})); err != nil {
+	if err := errors.Join(w.Begin(t.Context(), txntest.Slot(t, 1)), w.Write(t.Context(), []string{"a", "b"})); err != nil {
 		t.Fatal(err)
 	}
 	<-asked
@@ -358,7 +359,7 @@ func TestCloseWhileUploadsBegin(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if left, err := leftovers(s, slot(t, 1).Name); err != nil || len(left) > 0 {
+	if left, err := leftovers(s, txntest.Slot(t, 1).Name); err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
 	}
 }
@@ -372,10 +373,10 @@ func TestZombies(t *testing.T) {
 	s.Folder = func(dst []byte, v string) []byte { return append(dst, v[len(v)-1]) }
 	for _, n := range []int{1, 5, 60} {
 		w, c := open(t, s)
-		if err := errors.Join(w.Begin(t.Context(), slot(t, n)), w.Write(t.Context(), lines(n, mib))); err != nil {
+		if err := errors.Join(w.Begin(t.Context(), txntest.Slot(t, n)), w.Write(t.Context(), lines(n, mib))); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, n)}); err != nil {
+		if err := c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, n)}); err != nil {
 			t.Fatal(err)
 		}
 		err := w.Write(t.Context(), lines(5, mib))
@@ -385,7 +386,7 @@ func TestZombies(t *testing.T) {
 		if fault.CodeOf(err) != fault.SinkFailed.ID || sink.IsPermanent(err) || !strings.Contains(err.Error(), "aborted by somebody else") {
 			t.Errorf("%d records: %v", n, err)
 		}
-		if err := errors.Join(w.Close(), c.Recover(t.Context(), nil, []sink.Slot{slot(t, n)})); err != nil {
+		if err := errors.Join(w.Close(), c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, n)})); err != nil {
 			t.Error(err)
 		}
 	}
@@ -403,16 +404,16 @@ func TestWriterMisused(t *testing.T) {
 	if _, err := w.Prepare(t.Context(), 1); !errors.Is(err, errNotBegun) {
 		t.Errorf("Prepare without Begin: %v", err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 2)); fault.CodeOf(err) != fault.SinkFailed.ID {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 2)); fault.CodeOf(err) != fault.SinkFailed.ID {
 		t.Errorf("second Begin: %v", err)
 	}
 	if err := errors.Join(w.Close(), w.Close()); err != nil {
 		t.Error(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); !errors.Is(err, errClosed) {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); !errors.Is(err, errClosed) {
 		t.Errorf("Begin after Close: %v", err)
 	}
 }

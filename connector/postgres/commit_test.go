@@ -12,6 +12,7 @@ import (
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // A writer whose connection broke restarts its task.
@@ -22,7 +23,7 @@ func TestWriterAfterTheServerRestarted(t *testing.T) {
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 3)); err == nil || sink.IsPermanent(err) {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 3)); err == nil || sink.IsPermanent(err) {
 		t.Errorf("writer whose connection broke: %v, want an error that restarts the task", err)
 	}
 }
@@ -36,7 +37,7 @@ func TestConnectionLostAtPrepare(t *testing.T) {
 	for i, sql := range []string{"", "prepare transaction '%s'"} {
 		w, c := open(t, s)
 		x := w.(*txWriter[point])
-		if err := errors.Join(w.Begin(t.Context(), slot(t, i)), w.Write(t.Context(), []point{{i, "a"}})); err != nil {
+		if err := errors.Join(w.Begin(t.Context(), txntest.Slot(t, i)), w.Write(t.Context(), []point{{i, "a"}})); err != nil {
 			t.Fatal(err)
 		}
 		if sql != "" { // the server got as far as this and its answer is lost
@@ -50,10 +51,10 @@ func TestConnectionLostAtPrepare(t *testing.T) {
 		if _, err := w.Prepare(t.Context(), 1); err == nil || sink.IsPermanent(err) || fault.CodeOf(err) != fault.SinkFailed.ID {
 			t.Errorf("Prepare without a connection: %v, want %s and another attempt", err, fault.SinkFailed.ID)
 		}
-		if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, i)}); err != nil {
+		if err := c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, i)}); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := leftovers(pg, slot(t, i)); err != nil || len(left) > 0 {
+		if left, err := leftovers(pg, txntest.Slot(t, i)); err != nil || len(left) > 0 {
 			t.Errorf("left: %q, %v", left, err)
 		}
 	}
@@ -65,7 +66,7 @@ func TestFailedTransactionIsNotPrepared(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	w, _ := open(t, points(pg, table(t, pg, "")))
 	x := w.(*txWriter[point])
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := x.s.exec(t.Context(), "select 1/0"); stateOf(err) != "22012" {
@@ -87,7 +88,7 @@ func TestHandleOfAnotherServer(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	s := points(pg, table(t, pg, ""))
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, point{1, "a"})
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
 	other := fmt.Sprint("other", tables.Add(1))
 	if err := pg.Exec(t.Context(), "create database "+other); err != nil {
 		t.Fatal(err)
@@ -121,7 +122,7 @@ func TestHandleOfAnotherServer(t *testing.T) {
 // Recovery touches what begins with one of its slots' names and nothing that only looks like it.
 func TestRecoverLeavesStrangersAlone(t *testing.T) {
 	pg := testsvc.Postgres(t)
-	s := slot(t, 1)
+	s := txntest.Slot(t, 1)
 	mine := txn.NameOf(s.Name, txn.NewToken())
 	strangers := []string{
 		s.Name, s.Name + "-", s.Name + "-abc", txn.NameOf(s.Name+"0", txn.NewToken()), txn.NameOf(s.Name+"-1", txn.NewToken()),

@@ -100,7 +100,7 @@ func TestStagingFindsBadRows(t *testing.T) {
 				t.Fatal(err)
 			}
 			w, committer := open(t, s)
-			if err := w.Begin(t.Context(), slot(t, i)); err != nil {
+			if err := w.Begin(t.Context(), txntest.Slot(t, i)); err != nil {
 				t.Fatal(err)
 			}
 			batch := numbered(100)
@@ -136,9 +136,9 @@ func refusing(t *testing.T, s TxSink[point]) (hs []sink.Handle, second []point) 
 	w, _ := open(t, s)
 	second = numbered(300)
 	second[200].Name = "taken"
-	hs = append(hs, prepare(t, w, slot(t, 1), 1, point{3, "first"}, point{1000, "taken"}))
-	hs = append(hs, prepare(t, w, slot(t, 2), 2, second...))
-	return append(hs, prepare(t, w, slot(t, 3), 3, point{5000, "third"})), second
+	hs = append(hs, txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{3, "first"}, point{1000, "taken"}))
+	hs = append(hs, txntest.Prepare(t, w, txntest.Slot(t, 2), 2, second...))
+	return append(hs, txntest.Prepare(t, w, txntest.Slot(t, 3), 3, point{5000, "third"})), second
 }
 
 // apart says if the table doesn't hold exactly the rows, without showing them all.
@@ -203,7 +203,7 @@ func TestRejectsAtTheCommit(t *testing.T) {
 			var refused []string
 			for _, i := range slices.Backward(c.refused) {
 				row := fmt.Sprintf(`{"id": %d, "name": "%s"}`, second[i].ID, second[i].Name)
-				refused = slices.Insert(refused, 0, strings.Join([]string{row, slot(t, 2).Name, `"` + s.Table + `"`, "23505", hs[1].Token}, "\t"))
+				refused = slices.Insert(refused, 0, strings.Join([]string{row, txntest.Slot(t, 2).Name, `"` + s.Table + `"`, "23505", hs[1].Token}, "\t"))
 				second = slices.Delete(second, i, i+1)
 			}
 			got, err := pg.Query(t.Context(), "select row, slot, target, state, token from "+s.Rejects+" order by number")
@@ -230,7 +230,7 @@ func TestNamesOfColumnsWhenRowsAreRefused(t *testing.T) {
 		}
 		s.Rejects = s.Table + "_refused"
 		w, c := open(t, s)
-		if err := c.Commit(t.Context(), []sink.Handle{prepare(t, w, slot(t, 1), 1, []any{1, 1}, []any{2, 1}, []any{3, 3})}); err != nil {
+		if err := c.Commit(t.Context(), []sink.Handle{txntest.Prepare(t, w, txntest.Slot(t, 1), 1, []any{1, 1}, []any{2, 1}, []any{3, 3})}); err != nil {
 			t.Fatal(err)
 		}
 		got, err := pg.Query(t.Context(), fmt.Sprintf("select string_agg(d::text, ',' order by d), (select string_agg(row::text, ',') from %s) from %s", s.Rejects, s.Table))

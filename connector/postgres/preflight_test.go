@@ -8,6 +8,7 @@ import (
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // fails says if one of the errors lacks the code or the words.
@@ -126,9 +127,9 @@ func TestTooFewPreparedTransactions(t *testing.T) {
 	w, c := open(t, s)
 	var hs []sink.Handle
 	for i := range 2 {
-		hs = append(hs, prepare(t, w, slot(t, i), 1, point{i, "x"}))
+		hs = append(hs, txntest.Prepare(t, w, txntest.Slot(t, i), 1, point{i, "x"}))
 	}
-	if err := w.Begin(t.Context(), slot(t, 2)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
 	_, err = w.Prepare(t.Context(), 1)
@@ -136,7 +137,7 @@ func TestTooFewPreparedTransactions(t *testing.T) {
 	if sink.IsPermanent(err) {
 		t.Errorf("%v is permanent, and room may come", err)
 	}
-	if err := c.Recover(t.Context(), hs, []sink.Slot{slot(t, 0), slot(t, 1), slot(t, 2)}); err != nil {
+	if err := c.Recover(t.Context(), hs, []sink.Slot{txntest.Slot(t, 0), txntest.Slot(t, 1), txntest.Slot(t, 2)}); err != nil {
 		t.Fatal(err)
 	}
 }

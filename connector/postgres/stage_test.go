@@ -14,6 +14,7 @@ import (
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // Of the rows with one key the last one stays, also within an epoch; NULL is no key.
@@ -28,8 +29,8 @@ func TestLedgerKeys(t *testing.T) {
 	for i := range 100 {
 		rs = append(rs, []any{i, i % 3, "x"}, []any{i, 7, nil}[:3:3])
 	}
-	h1 := prepare(t, w, slot(t, 1), 1, rs...)
-	h2 := prepare(t, w, slot(t, 2), 2, []any{1000, 1, "x"}, []any{1001, 1, "y"})
+	h1 := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, rs...)
+	h2 := txntest.Prepare(t, w, txntest.Slot(t, 2), 2, []any{1000, 1, "x"}, []any{1001, 1, "y"})
 	if err := c.Commit(t.Context(), []sink.Handle{h1, h2}); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func TestLedgerKeys(t *testing.T) {
 	s.Columns, s.Keys = []string{"a", "b"}, []string{"a", "b"} // nothing to replace
 	s.Row = func(r []any) ([]any, error) { return r[1:], nil }
 	w, c = open(t, s)
-	if err := c.Commit(t.Context(), []sink.Handle{prepare(t, w, slot(t, 3), 3, []any{0, 1, "x"}, []any{0, 1, "x"}, []any{0, 5, "x"})}); err != nil {
+	if err := c.Commit(t.Context(), []sink.Handle{txntest.Prepare(t, w, txntest.Slot(t, 3), 3, []any{0, 1, "x"}, []any{0, 1, "x"}, []any{0, 5, "x"})}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := pg.Query(t.Context(), "select count(*) from "+s.Table); err != nil || got[0] != "105" {
@@ -53,15 +54,15 @@ func TestRecoveryFencesWriters(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	s := inLedger(pg, table(t, pg, ""))
 	old, c := open(t, s)
-	prepare(t, old, slot(t, 1), 1, point{1, "old"})
-	if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, 1), slot(t, 2)}); err != nil {
+	txntest.Prepare(t, old, txntest.Slot(t, 1), 1, point{1, "old"})
+	if err := c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, 1), txntest.Slot(t, 2)}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		fails(t, fault.SinkFailed, "was recovered since this writer began", old.Begin(t.Context(), slot(t, i+1)))
+		fails(t, fault.SinkFailed, "was recovered since this writer began", old.Begin(t.Context(), txntest.Slot(t, i+1)))
 	}
 	w, _ := open(t, s)
-	if err := c.Commit(t.Context(), []sink.Handle{prepare(t, w, slot(t, 1), 2, point{1, "new"})}); err != nil {
+	if err := c.Commit(t.Context(), []sink.Handle{txntest.Prepare(t, w, txntest.Slot(t, 1), 2, point{1, "new"})}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, pg, s.Table, point{1, "new"})
@@ -72,17 +73,17 @@ func TestSlotsOfOtherCopiesAreRefused(t *testing.T) {
 	s := inLedger(pg, table(t, pg, ""))
 	w, c := open(t, s)
 	other, _ := open(t, s)
-	if err := other.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := other.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
-	fails(t, fault.SinkFailed, "is in use by another session", w.Begin(t.Context(), slot(t, 1)))
-	h := prepare(t, w, slot(t, 2), 1, point{1, "a"})
+	fails(t, fault.SinkFailed, "is in use by another session", w.Begin(t.Context(), txntest.Slot(t, 1)))
+	h := txntest.Prepare(t, w, txntest.Slot(t, 2), 1, point{1, "a"})
 	fails(t, fault.SinkFailed, "staged rows that wait", w.Begin(t.Context(), h.Slot))
 	if err := c.Commit(t.Context(), []sink.Handle{h}); err != nil {
 		t.Fatal(err)
 	}
-	prepare(t, w, h.Slot, 2, point{2, "b"})
-	if err := c.Recover(t.Context(), nil, []sink.Slot{h.Slot, slot(t, 1)}); err != nil {
+	txntest.Prepare(t, w, h.Slot, 2, point{2, "b"})
+	if err := c.Recover(t.Context(), nil, []sink.Slot{h.Slot, txntest.Slot(t, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, pg, s.Table, point{1, "a"})
@@ -97,7 +98,7 @@ func TestBackupsReadStagingTables(t *testing.T) {
 	s := inLedger(pg, table(t, pg, ""))
 	s.LockTimeout = -1
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, numbered(3)...)
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, numbered(3)...)
 	backup, err := pgx.Connect(t.Context(), pg.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +113,7 @@ func TestBackupsReadStagingTables(t *testing.T) {
 	if err := c.Commit(soon, []sink.Handle{h}); err != nil {
 		t.Fatal(err)
 	}
-	h = prepare(t, w, h.Slot, 2, point{4, "d"})
+	h = txntest.Prepare(t, w, h.Slot, 2, point{4, "d"})
 	if err := c.Recover(soon, nil, []sink.Slot{h.Slot}); err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,7 @@ func TestCommitsMeet(t *testing.T) {
 	var want []point
 	for i := range 20 {
 		want = append(want, point{i, "a"})
-		hs = append(hs, prepare(t, w, slot(t, i), 1, want[i]))
+		hs = append(hs, txntest.Prepare(t, w, txntest.Slot(t, i), 1, want[i]))
 	}
 	done := make(chan error)
 	for range 3 {
@@ -181,7 +182,7 @@ func TestLedgerOfAnotherDatabase(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	s := inLedger(pg, table(t, pg, ""))
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, point{1, "a"})
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
 	other := fmt.Sprint("other", tables.Add(1))
 	if err := pg.Exec(t.Context(), "create database "+other); err != nil {
 		t.Fatal(err)
@@ -212,7 +213,7 @@ func TestConnectionLostWhileStaging(t *testing.T) {
 	for i, finished := range []bool{false, true} {
 		w, c := open(t, s)
 		x := w.(*txWriter[point])
-		if err := errors.Join(w.Begin(t.Context(), slot(t, i)), w.Write(t.Context(), []point{{i, "a"}})); err != nil {
+		if err := errors.Join(w.Begin(t.Context(), txntest.Slot(t, i)), w.Write(t.Context(), []point{{i, "a"}})); err != nil {
 			t.Fatal(err)
 		}
 		if finished { // the server got as far as this and its answer is lost
@@ -229,10 +230,10 @@ func TestConnectionLostWhileStaging(t *testing.T) {
 		if _, err := w.Prepare(t.Context(), 1); err == nil || sink.IsPermanent(err) || fault.CodeOf(err) != fault.SinkFailed.ID {
 			t.Errorf("Prepare without a connection: %v, want %s and another attempt", err, fault.SinkFailed.ID)
 		}
-		if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, i)}); err != nil {
+		if err := c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, i)}); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := unapplied(pg, slot(t, i)); err != nil || len(left) > 0 {
+		if left, err := unapplied(pg, txntest.Slot(t, i)); err != nil || len(left) > 0 {
 			t.Errorf("left: %q, %v", left, err)
 		}
 	}
@@ -244,7 +245,7 @@ func TestFailedTransactionIsNotStaged(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	w, _ := open(t, inLedger(pg, table(t, pg, "")))
 	x := w.(*txWriter[point])
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := x.s.exec(t.Context(), "select 1/0"); stateOf(err) != "22012" {
@@ -266,8 +267,8 @@ func TestTableChanges(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	s := inLedger(pg, table(t, pg, "id int4, name text"))
 	w, c := open(t, s)
-	h1 := prepare(t, w, slot(t, 1), 1, point{1, "a"})
-	h2 := prepare(t, w, slot(t, 2), 1, point{2, "b"})
+	h1 := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
+	h2 := txntest.Prepare(t, w, txntest.Slot(t, 2), 1, point{2, "b"})
 	if err := c.Commit(t.Context(), []sink.Handle{h1}); err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +279,7 @@ func TestTableChanges(t *testing.T) {
 		return []any{"m", p.ID, p.Name}, nil
 	}}
 	w, c = open(t, wider)
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if bad, _ := rejects(t, w, []point{{5, "e"}, {1 << 40, "c"}}); len(bad) != 1 || bad[0] != 0 {
@@ -300,8 +301,8 @@ func TestModeChanges(t *testing.T) {
 	for i, s := range modes {
 		w, _ := open(t, s)
 		kept, lost := point{10*i + 1, "kept"}, point{10*i + 2, "lost"}
-		h := prepare(t, w, slot(t, 10*i+1), 1, kept)
-		gone := prepare(t, w, slot(t, 10*i+2), 1, lost)
+		h := txntest.Prepare(t, w, txntest.Slot(t, 10*i+1), 1, kept)
+		gone := txntest.Prepare(t, w, txntest.Slot(t, 10*i+2), 1, lost)
 		if err := finisher(t, modes[1-i], task()).Recover(t.Context(), []sink.Handle{h}, []sink.Slot{h.Slot, gone.Slot}); err != nil {
 			t.Fatal(err)
 		}
@@ -323,14 +324,14 @@ func TestBothModesAreListed(t *testing.T) {
 	var names []string
 	for i, s := range modes {
 		w, _ := open(t, s)
-		h := prepare(t, w, slot(t, i), 1, point{i, "a"})
+		h := txntest.Prepare(t, w, txntest.Slot(t, i), 1, point{i, "a"})
 		names = append(names, txn.NameOf(h.Slot.Name, h.Token))
 	}
 	l, ok := sink.As[txn.Lister](finisher(t, modes[1], task()))
 	if !ok {
 		t.Fatal("the committer isn't a txn.Lister")
 	}
-	found, err := l.List(t.Context(), strings.TrimSuffix(slot(t, 0).Name, "-out-0"))
+	found, err := l.List(t.Context(), strings.TrimSuffix(txntest.Slot(t, 0).Name, "-out-0"))
 	if err != nil || len(found) != 3 {
 		t.Fatalf("listed %+v, %v", found, err)
 	}
@@ -366,7 +367,7 @@ func TestSettingsLastATransaction(t *testing.T) {
 		return got[0]
 	}
 	before := show()
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if got := show(); got != "on 30s" {
@@ -387,7 +388,7 @@ func TestLedgerForgets(t *testing.T) {
 	w, c := open(t, s)
 	var hs []sink.Handle
 	for i := range 3 {
-		hs = append(hs, prepare(t, w, slot(t, 1), uint64(i), point{i, "a"}))
+		hs = append(hs, txntest.Prepare(t, w, txntest.Slot(t, 1), uint64(i), point{i, "a"}))
 		if err := c.Commit(t.Context(), hs[i:]); err != nil {
 			t.Fatal(err)
 		}
@@ -410,12 +411,12 @@ func TestLedgerWasTidiedUp(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	s := inLedger(pg, table(t, pg, ""))
 	w, _ := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, numbered(3)...)
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, numbered(3)...)
 	if err := pg.Exec(t.Context(), fmt.Sprintf("delete from weirline.ledger where token = '%s'", h.Token)); err != nil {
 		t.Fatal(err)
 	}
 	w, c := open(t, s)
-	if err := c.Commit(t.Context(), []sink.Handle{prepare(t, w, h.Slot, 2, point{9, "i"})}); err != nil {
+	if err := c.Commit(t.Context(), []sink.Handle{txntest.Prepare(t, w, h.Slot, 2, point{9, "i"})}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, pg, s.Table, point{9, "i"})
@@ -426,7 +427,7 @@ func TestStagingTableWasChanged(t *testing.T) {
 	pg := testsvc.Postgres(t)
 	s := inLedger(pg, table(t, pg, ""))
 	w, c := open(t, s)
-	h := prepare(t, w, slot(t, 1), 1, numbered(5)...)
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, numbered(5)...)
 	stage := pgx.Identifier{defaultSchema, s.settings().plan(h.Slot.Name).Stage}.Sanitize()
 	if err := pg.Exec(t.Context(), "delete from "+stage+" where id = 3"); err != nil {
 		t.Fatal(err)
@@ -445,7 +446,7 @@ func TestStagingTableWasChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	w, c = open(t, s)
-	if err := c.Commit(t.Context(), []sink.Handle{prepare(t, w, h.Slot, 1, point{1, "a"})}); err != nil {
+	if err := c.Commit(t.Context(), []sink.Handle{txntest.Prepare(t, w, h.Slot, 1, point{1, "a"})}); err != nil {
 		t.Error(err)
 	}
 	wantRows(t, pg, s.Table, point{1, "a"})
@@ -474,7 +475,7 @@ func TestLedgerRights(t *testing.T) {
 	s.Rejects = "public.refused"
 	fails(t, fault.Preflight, "create table if not exists", s.Preflight(t.Context()))
 	w, c := open(t, TxSink[point]{URL: s.URL, Table: name, Columns: s.Columns, Row: s.Row, Mode: Ledger})
-	if err := c.Recover(t.Context(), []sink.Handle{prepare(t, w, slot(t, 1), 1, point{1, "a"})}, []sink.Slot{slot(t, 1)}); err != nil {
+	if err := c.Recover(t.Context(), []sink.Handle{txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})}, []sink.Slot{txntest.Slot(t, 1)}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, pg, name, point{1, "a"})

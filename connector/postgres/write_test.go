@@ -12,6 +12,7 @@ import (
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
+	"github.com/weirline/weirline/txn/txntest"
 )
 
 // rejects writes a batch and returns the indices of what was rejected.
@@ -72,7 +73,7 @@ func TestBadRowsAreFound(t *testing.T) {
 				return p.row()
 			}
 			w, committer := open(t, s)
-			if err := w.Begin(t.Context(), slot(t, i)); err != nil {
+			if err := w.Begin(t.Context(), txntest.Slot(t, i)); err != nil {
 				t.Fatal(err)
 			}
 			batch := numbered(500)
@@ -120,12 +121,12 @@ func TestKeysReplaceRows(t *testing.T) {
 	s := points(pg, table)
 	s.Keys = []string{"id"}
 	w, c := open(t, s)
-	h1 := prepare(t, w, slot(t, 1), 1, point{1, "a"}, point{2, "b"}, point{1, "c"})
+	h1 := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"}, point{2, "b"}, point{1, "c"})
 	if err := c.Commit(t.Context(), []sink.Handle{h1}); err != nil {
 		t.Fatal(err)
 	}
 	wantRows(t, pg, table, point{1, "c"}, point{2, "b"})
-	h2 := prepare(t, w, slot(t, 2), 2, point{2, "d"}, point{3, "e"})
+	h2 := txntest.Prepare(t, w, txntest.Slot(t, 2), 2, point{2, "d"}, point{3, "e"})
 	if err := c.Commit(t.Context(), []sink.Handle{h2}); err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestTypes(t *testing.T) {
 	}
 	w, c := open(t, s)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	h := prepare(t, w, slot(t, 1), 1,
+	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1,
 		anything{
 			1, int64(9), "12.50", "x\ty",
 			[]byte{0, 1},
@@ -182,7 +183,7 @@ func TestTypes(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 	}
-	if err := w.Begin(t.Context(), slot(t, 2)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
 	bad, errs := rejects(t, w, []anything{{1}, {"no number", nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil}})
@@ -196,17 +197,17 @@ func TestSlotsOfOtherSessionsAreRefused(t *testing.T) {
 	s := points(pg, table(t, pg, ""))
 	w, c := open(t, s)
 	other, _ := open(t, s)
-	if err := other.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := other.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); !strings.Contains(fmt.Sprint(err), "stop the other copy") {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); !strings.Contains(fmt.Sprint(err), "stop the other copy") {
 		t.Errorf("slot in use: %v", err)
 	}
 	// What a dead process has left open is ended by recovery, and so can prepare nothing later.
-	if err := c.Recover(t.Context(), nil, []sink.Slot{slot(t, 1)}); err != nil {
+	if err := c.Recover(t.Context(), nil, []sink.Slot{txntest.Slot(t, 1)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err != nil {
 		t.Errorf("slot after recovery: %v", err)
 	}
 	if _, err := other.Prepare(t.Context(), 1); err == nil {
@@ -221,8 +222,8 @@ func TestLocksEndTheTask(t *testing.T) {
 	s.LockTimeout = 50 * time.Millisecond
 	a, c := open(t, s)
 	b, _ := open(t, s)
-	h := prepare(t, a, slot(t, 1), 1, point{1, "a"})
-	if err := b.Begin(t.Context(), slot(t, 2)); err != nil {
+	h := txntest.Prepare(t, a, txntest.Slot(t, 1), 1, point{1, "a"})
+	if err := b.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
 	err := b.Write(t.Context(), []point{{1, "b"}})
@@ -243,10 +244,10 @@ func TestMisuse(t *testing.T) {
 	if err := w.Write(t.Context(), numbered(1)); !errors.Is(err, errNotBegun) {
 		t.Errorf("Write without Begin: %v", err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 2)); err != nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 2)); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); !strings.Contains(fmt.Sprint(err), "still open") {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); !strings.Contains(fmt.Sprint(err), "still open") {
 		t.Errorf("second Begin: %v", err)
 	}
 	h, err := w.Prepare(t.Context(), 1)
@@ -256,7 +257,7 @@ func TestMisuse(t *testing.T) {
 	if err := errors.Join(c.Recover(t.Context(), nil, []sink.Slot{h.Slot}), w.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Begin(t.Context(), slot(t, 1)); err == nil {
+	if err := w.Begin(t.Context(), txntest.Slot(t, 1)); err == nil {
 		t.Error("Begin after Close was taken")
 	}
 }
