@@ -14,6 +14,7 @@ type batch[T any] struct {
 	nodes  []*node[T]
 	values []T
 	bytes  int
+	calls  int        // of Send
 	lanes  []*lane[T] // with Key: those it keeps busy
 }
 
@@ -131,20 +132,18 @@ func (w *writer[T]) fired() {
 	w.dispatch()
 }
 
-// send makes one attempt and reports it.
+// send delivers a batch and reports what came of it.
 func (w *writer[T]) send(b *batch[T]) {
-	ctx, cancel := w.attempt()
 	begun := time.Now()
-	err := w.call(ctx, b.values)
-	cancel()
-	took := time.Since(begun)
+	v := w.deliver(b)
+	calls, took := b.calls, time.Since(begun)
 
 	w.mu.Lock()
-	ev := w.finish(b, err)
+	ev := w.finish(b, v)
 	w.dispatch()
 	wake := w.wakes(ev)
 	w.look(&ev)
-	ev.attempts, ev.took = 1, took
+	ev.attempts, ev.took = calls, took
 	w.mu.Unlock()
 
 	select {

@@ -10,13 +10,12 @@ import (
 
 // finish books the answer to a batch. Records that are neither delivered nor refused stay in the held list whatever
 // happens, so that Snapshot has them. mu is held.
-func (w *writer[T]) finish(b *batch[T], err error) event {
+func (w *writer[T]) finish(b *batch[T], v verdict) event {
 	w.inFlight--
 	ev := event{}
 	if w.closed || w.err != nil {
 		return ev
 	}
-	v := judge(err, len(b.nodes))
 	now, draw := w.now(), random()
 	failed := b.nodes[:0] // overwrites only what the loop has passed
 	for i, n := range b.nodes {

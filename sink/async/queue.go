@@ -9,7 +9,8 @@ type node[T any] struct {
 	seq          uint64
 	size         int
 	at           time.Duration // when it was written, since the writer's start
-	attempts     int
+	attempts     int           // batches it was in
+	sends        int           // calls of Send it was in
 	failed       bool          // it was sent in vain and isn't delivered yet
 	due          time.Duration // when failed: not to be sent before, since the writer's start
 	err          error         // why it was refused

@@ -171,7 +171,7 @@ func (w *writer[T]) Rejects() []sink.RejectedRecord {
 	}
 	out := make([]sink.RejectedRecord, len(w.rejects))
 	for i, n := range w.rejects {
-		out[i] = sink.RejectedRecord{Value: n.v, Err: n.err, Attempts: n.attempts}
+		out[i] = sink.RejectedRecord{Value: n.v, Err: n.err, Attempts: n.sends}
 		w.free(n)
 	}
 	clear(w.rejects)
