@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/meter"
 	"github.com/weirline/weirline/state"
 )
 
@@ -119,8 +120,10 @@ type ConnectorMetric struct {
 	Operator string
 	Task     int // -1: an enumerator or committer
 	Name     string
-	Value    float64
+	Value    float64 // of a distribution the sum
 	Counter  bool
+
+	Distribution *meter.Distribution // nil: not a distribution
 }
 
 // Status tells what the job does; the zero Status before Run.

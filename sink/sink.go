@@ -90,6 +90,7 @@ type Task struct {
 
 // Metrics counts what only the connector can see. Names are snake_case without prefix; safe for concurrent use.
 type Metrics interface {
-	Count(name string, n int64)   // adds to a counter
-	Gauge(name string, v float64) // sets a current value
+	Count(name string, n int64)     // adds to a counter
+	Gauge(name string, v float64)   // sets a current value
+	Observe(name string, v float64) // adds to a distribution: of times in seconds, as a rule
 }

@@ -137,6 +137,7 @@ type counts map[string]int64
 
 func (c counts) Count(name string, n int64) { c[name] += n }
 func (counts) Gauge(string, float64)        {}
+func (counts) Observe(string, float64)      {}
 
 func committer(a *answers, lost txn.Loss) (sink.Committer, counts) {
 	n := counts{}

@@ -26,6 +26,7 @@ type tally map[string]int64
 
 func (t tally) Count(name string, n int64) { t[name] += n }
 func (tally) Gauge(string, float64)        {}
+func (tally) Observe(string, float64)      {}
 
 type visit struct {
 	At   time.Time `json:"at"`

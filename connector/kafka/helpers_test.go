@@ -53,6 +53,8 @@ func (c *counts) Gauge(name string, v float64) {
 	c.g[name] = v
 }
 
+func (*counts) Observe(string, float64) {}
+
 func (c *counts) get(name string) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

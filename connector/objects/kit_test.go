@@ -110,7 +110,8 @@ func (c *counts) Count(name string, n int64) {
 	}
 }
 
-func (*counts) Gauge(string, float64) {}
+func (*counts) Gauge(string, float64)   {}
+func (*counts) Observe(string, float64) {}
 
 func task() sink.Task {
 	return sink.Task{

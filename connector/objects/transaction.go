@@ -81,8 +81,9 @@ func openTx(ctx context.Context, o settings, t sink.Task) (*tx, error) {
 
 type uncounted struct{}
 
-func (uncounted) Count(string, int64)   {}
-func (uncounted) Gauge(string, float64) {}
+func (uncounted) Count(string, int64)     {}
+func (uncounted) Gauge(string, float64)   {}
+func (uncounted) Observe(string, float64) {}
 
 // Room implements [sink.Gated]: there is none while as many parts are on their way as may be.
 func (x *tx) Room() bool { return x.gate.Room() }

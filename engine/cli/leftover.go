@@ -111,7 +111,8 @@ func (l *losses) Count(name string, n int64) {
 	}
 }
 
-func (*losses) Gauge(string, float64) {}
+func (*losses) Gauge(string, float64)   {}
+func (*losses) Observe(string, float64) {}
 
 // operators are those that ever had transactions, and those that may.
 func (s *survey) operators() []string {

@@ -5,9 +5,15 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/internal/meter"
 )
 
-const connectorPrefix = "weirline_connector_"
+const (
+	connectorPrefix = "weirline_connector_"
+	connectorHelp   = "Reported by a connector; see its documentation."
+)
 
 // coordinator is the label task of what an enumerator or a committer counts.
 const coordinator = "coordinator"
@@ -20,10 +26,15 @@ type seriesKey struct{ name, operator, task string }
 func collectConnectors(s scrape, out chan<- prometheus.Metric) {
 	var order []seriesKey
 	values := map[seriesKey]float64{}
+	spread := map[seriesKey]distribution{}
 	for _, m := range s.Connectors {
 		k := seriesKey{connectorName(m.Name, m.Counter), m.Operator, coordinator}
 		if m.Task >= 0 {
 			k.task = strconv.Itoa(m.Task)
+		}
+		if m.Distribution != nil {
+			spread[k] = spread[k].with(m)
+			continue
 		}
 		old, twice := values[k]
 		if !twice {
@@ -39,9 +50,37 @@ func collectConnectors(s scrape, out chan<- prometheus.Metric) {
 		if strings.HasSuffix(k.name, "_total") {
 			t = prometheus.CounterValue
 		}
-		d := prometheus.NewDesc(k.name, "Reported by a connector; see its documentation.", opLabels, nil)
+		d := prometheus.NewDesc(k.name, connectorHelp, opLabels, nil)
 		send(out, d, t, values[k], []string{s.Job, k.operator, k.task})
 	}
+	for k, h := range spread {
+		if _, twice := values[k]; !twice {
+			h.send(out, k, s.Job)
+		}
+	}
+}
+
+// distribution is what a connector has observed under a name.
+type distribution struct {
+	counts []uint64 // by bound, not cumulative; the last is everything above
+	sum    float64
+}
+
+// with adds what one task counted under a name that has become this one.
+func (h distribution) with(m engine.ConnectorMetric) distribution {
+	if h.counts == nil {
+		h.counts = make([]uint64, len(m.Distribution.Buckets))
+	}
+	for i, n := range m.Distribution.Buckets {
+		h.counts[i] += n
+	}
+	h.sum += m.Value
+	return h
+}
+
+func (h distribution) send(out chan<- prometheus.Metric, k seriesKey, job string) {
+	d := prometheus.NewDesc(k.name, connectorHelp, opLabels, nil)
+	sendHistogram(out, d, meter.Bounds[:], h.counts, h.sum, job, k.operator, k.task)
 }
 
 // connectorName makes a valid metric name of any text; counters, and nothing else, end in _total.

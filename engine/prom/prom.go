@@ -103,12 +103,17 @@ func (c *collector) collectDurations(d *prometheus.Desc, s scrape, out chan<- pr
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.durations.add(s.Epochs.Completed, s.Epochs.Durations)
+	sendHistogram(out, d, bounds, c.durations.counts, c.durations.sum, s.Job)
+}
+
+// sendHistogram sends counts by bound, which are not cumulative and one more than bounds.
+func sendHistogram(out chan<- prometheus.Metric, d *prometheus.Desc, bounds []float64, counts []uint64, sum float64, labels ...string) {
 	buckets, total := map[float64]uint64{}, uint64(0)
 	for i, b := range bounds {
-		total += c.durations.counts[i]
+		total += counts[i]
 		buckets[b] = total
 	}
-	m, err := prometheus.NewConstHistogram(d, c.durations.n, c.durations.sum, buckets, s.Job)
+	m, err := prometheus.NewConstHistogram(d, total+counts[len(bounds)], sum, buckets, labels...)
 	if err != nil {
 		m = prometheus.NewInvalidMetric(d, err)
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/weirline/weirline/connector/gen"
 	"github.com/weirline/weirline/engine"
+	"github.com/weirline/weirline/internal/meter"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/state"
 )
@@ -59,6 +60,7 @@ func page() string {
 	}
 	fmt.Fprintf(&b, "| `%s<name>_total` | %s | %s | What a connector counts under that name. |\n", connectorPrefix, counterKind, strings.Join(opLabels, ", "))
 	fmt.Fprintf(&b, "| `%s<name>` | %s | %s | A current value of a connector. |\n", connectorPrefix, gaugeKind, strings.Join(opLabels, ", "))
+	fmt.Fprintf(&b, "| `%s<name>` | %s | %s | How a connector's values are spread, in buckets of seconds from 0.001 to 60. |\n", connectorPrefix, histogramKind, strings.Join(opLabels, ", "))
 	fmt.Fprintf(&b, "\nConnectors' names are listed in their own pages. `task` is `%s` where a source's enumerator or a sink's committer\ncounts.\n", coordinator)
 	return b.String()
 }
@@ -110,6 +112,9 @@ func fixed() engine.Status {
 			{Operator: "a", Task: 0, Name: "Fetch-Errors", Value: 4, Counter: true},
 			{Operator: "a", Task: -1, Name: "fetch_errors_total", Value: 5},
 			{Operator: "c", Task: 1, Name: "\xff\n{}", Value: 6},
+			{Operator: "c", Task: 1, Name: "send_seconds", Value: 2.5, Distribution: &meter.Distribution{
+				Buckets: [len(meter.Bounds) + 1]uint64{1: 2, 9: 1, 15: 1}, Count: 4,
+			}},
 		},
 	}
 }

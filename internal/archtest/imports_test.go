@@ -155,7 +155,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine/prom"},
-		[]string{"engine", "state", fault, "github.com/prometheus/client_golang"},
+		[]string{"engine", "state", fault, "internal/meter", "github.com/prometheus/client_golang"},
 		"Prometheus is linked by those who ask for it",
 	},
 	{

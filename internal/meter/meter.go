@@ -21,8 +21,19 @@ type Value struct {
 	Operator string
 	Task     int // -1: none
 	Name     string
-	Value    float64
+	Value    float64 // of a distribution the sum
 	Counter  bool
+
+	Distribution *Distribution // nil: not a distribution
+}
+
+// Bounds are the upper ends of a distribution's buckets, each included: of times in seconds.
+var Bounds = [...]float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60}
+
+// Distribution is how often which values were observed.
+type Distribution struct {
+	Buckets [len(Bounds) + 1]uint64 // how many up to each of Bounds and above the one before; the last: above all
+	Count   uint64
 }
 
 // Set is all of it. Make it with New.
@@ -39,7 +50,26 @@ type metricKey struct {
 
 type metric struct {
 	bits    atomic.Uint64
-	counter bool
+	kind    kind
+	buckets *[len(Bounds) + 1]atomic.Uint64 // of a distribution
+}
+
+type kind int
+
+const (
+	counter kind = iota
+	gauge
+	distribution
+)
+
+// add adds to the value.
+func (m *metric) add(x float64) {
+	for {
+		old := m.bits.Load()
+		if m.bits.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+x)) {
+			return
+		}
+	}
 }
 
 // New makes an empty set.
@@ -58,36 +88,42 @@ type View struct {
 	mine sync.Map // name -> *metric
 }
 
-func (v *View) find(name string, counter bool) *metric {
+func (v *View) find(name string, k kind) *metric {
 	if m, ok := v.mine.Load(name); ok {
 		return m.(*metric)
 	}
 	v.all.mu.Lock()
 	defer v.all.mu.Unlock()
-	k := metricKey{v.op, v.task, name}
-	m := v.all.m[k]
+	key := metricKey{v.op, v.task, name}
+	m := v.all.m[key]
 	if m == nil {
-		m = &metric{counter: counter}
-		v.all.m[k] = m
+		m = &metric{kind: k}
+		if k == distribution {
+			m.buckets = new([len(Bounds) + 1]atomic.Uint64)
+		}
+		v.all.m[key] = m
 	}
 	v.mine.Store(name, m)
 	return m
 }
 
 // Count adds to a counter.
-func (v *View) Count(name string, n int64) {
-	m := v.find(name, true)
-	for {
-		old := m.bits.Load()
-		if m.bits.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+float64(n))) {
-			return
-		}
-	}
-}
+func (v *View) Count(name string, n int64) { v.find(name, counter).add(float64(n)) }
 
 // Gauge sets a value.
 func (v *View) Gauge(name string, x float64) {
-	v.find(name, false).bits.Store(math.Float64bits(x))
+	v.find(name, gauge).bits.Store(math.Float64bits(x))
+}
+
+// Observe adds to a distribution.
+func (v *View) Observe(name string, x float64) {
+	m := v.find(name, distribution)
+	m.add(x)
+	if m.buckets == nil {
+		return // the name has been used for something else
+	}
+	i, _ := slices.BinarySearch(Bounds[:], x)
+	m.buckets[i].Add(1)
 }
 
 // List is all values, sorted by operator, task and name.
@@ -97,11 +133,24 @@ func (c *Set) List() []Value {
 	out := make([]Value, 0, len(c.m))
 	for k, m := range c.m {
 		out = append(out, Value{
-			Operator: k.op, Task: k.task, Name: k.name, Value: math.Float64frombits(m.bits.Load()), Counter: m.counter,
+			Operator: k.op, Task: k.task, Name: k.name, Value: math.Float64frombits(m.bits.Load()), Counter: m.kind == counter,
+			Distribution: m.distribution(),
 		})
 	}
 	slices.SortFunc(out, func(a, b Value) int {
 		return cmp.Or(cmp.Compare(a.Operator, b.Operator), cmp.Compare(a.Task, b.Task), cmp.Compare(a.Name, b.Name))
 	})
 	return out
+}
+
+func (m *metric) distribution() *Distribution {
+	if m.buckets == nil {
+		return nil
+	}
+	d := &Distribution{}
+	for i := range m.buckets {
+		d.Buckets[i] = m.buckets[i].Load()
+		d.Count += d.Buckets[i]
+	}
+	return d
 }

@@ -157,7 +157,8 @@ func (c *counts) Count(name string, n int64) {
 	c.of[name] += n
 }
 
-func (*counts) Gauge(string, float64) {}
+func (*counts) Gauge(string, float64)   {}
+func (*counts) Observe(string, float64) {}
 
 func open(t *testing.T, s ahead.Sink[string]) *bench {
 	t.Helper()

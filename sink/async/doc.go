@@ -30,5 +30,5 @@
 //
 // Counters: attempts (calls of Send), sent (records delivered), retries (records sent again). Gauges: in_flight (batches on
 // their way), buffered (records not delivered yet, those on their way included), oldest_seconds (age of the oldest of
-// them), send_seconds (length of the last call of Send).
+// them). Distribution: send_seconds (how long calls of Send take).
 package async

@@ -132,9 +132,12 @@ type counts struct {
 	mu     sync.Mutex
 	counts map[string]int64
 	gauges map[string]float64
+	seen   map[string]int
 }
 
-func newCounts() *counts { return &counts{counts: map[string]int64{}, gauges: map[string]float64{}} }
+func newCounts() *counts {
+	return &counts{counts: map[string]int64{}, gauges: map[string]float64{}, seen: map[string]int{}}
+}
 
 func (c *counts) Count(name string, n int64) {
 	c.mu.Lock()
@@ -146,4 +149,10 @@ func (c *counts) Gauge(name string, v float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gauges[name] = v
+}
+
+func (c *counts) Observe(name string, _ float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen[name]++
 }

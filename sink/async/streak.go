@@ -67,7 +67,7 @@ func (w *writer[T]) report(ev event) {
 		m.Count("attempts", int64(ev.attempts))
 		m.Count("sent", int64(ev.sent))
 		m.Count("retries", int64(ev.retries))
-		m.Gauge("send_seconds", ev.took.Seconds())
+		m.Observe("send_seconds", ev.took.Seconds())
 	}
 	m.Gauge("in_flight", float64(ev.inFlight))
 	m.Gauge("buffered", float64(ev.held))
@@ -96,5 +96,6 @@ func withDefaults(t sink.Task) sink.Task {
 
 type noMetrics struct{}
 
-func (noMetrics) Count(string, int64)   {}
-func (noMetrics) Gauge(string, float64) {}
+func (noMetrics) Count(string, int64)     {}
+func (noMetrics) Gauge(string, float64)   {}
+func (noMetrics) Observe(string, float64) {}

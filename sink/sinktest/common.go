@@ -17,8 +17,9 @@ func task(job string, index int) sink.Task {
 
 type noMetrics struct{}
 
-func (noMetrics) Count(string, int64)   {}
-func (noMetrics) Gauge(string, float64) {}
+func (noMetrics) Count(string, int64)     {}
+func (noMetrics) Gauge(string, float64)   {}
+func (noMetrics) Observe(string, float64) {}
 
 // id makes records comparable.
 func id[T any](v T) string { return fmt.Sprintf("%+v", v) }

@@ -70,8 +70,9 @@ type cut struct {
 
 type noMetrics struct{}
 
-func (noMetrics) Count(string, int64)   {}
-func (noMetrics) Gauge(string, float64) {}
+func (noMetrics) Count(string, int64)     {}
+func (noMetrics) Gauge(string, float64)   {}
+func (noMetrics) Observe(string, float64) {}
 
 func (w *world[T, S]) task(index, parallelism int) source.Task {
 	return source.Task{

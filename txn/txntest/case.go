@@ -213,7 +213,8 @@ func (c counts) Count(name string, n int64) {
 	c[name] += n
 }
 
-func (counts) Gauge(string, float64) {}
+func (counts) Gauge(string, float64)   {}
+func (counts) Observe(string, float64) {}
 
 func task(m sink.Metrics) sink.Task {
 	return sink.Task{Job: "job", Operator: "out", Parallelism: 1, Log: slog.New(slog.DiscardHandler), Metrics: m, Request: func() {}}
