@@ -35,17 +35,3 @@ func halves(todo []part, p part) []part {
 	mid := p.from + (p.to-p.from)/2
 	return append(todo, part{mid, p.to}, part{p.from, mid})
 }
-
-// try makes one call of Send with a time limit of its own.
-func (w *writer[T]) try(b *batch[T], p part) verdict {
-	ctx, cancel := w.attempt()
-	defer cancel()
-	if err := ctx.Err(); err != nil {
-		return verdict{all: again, err: err} // closed meanwhile
-	}
-	for _, n := range b.nodes[p.from:p.to] {
-		n.sends++
-	}
-	b.calls++
-	return judge(w.call(ctx, b.values[p.from:p.to]), p.to-p.from)
-}

@@ -165,6 +165,6 @@ func TestCloseStopsHalving(t *testing.T) {
 		equal(t, "time of close", time.Since(begun), 500*time.Millisecond)
 		state, err := w.Snapshot()
 		equal(t, "error", err, nil)
-		equal(t, "records still held", len(strings.Fields(restored(t, state))), 64)
+		equal(t, "records still held", len(strings.Fields(stored(t, state))), 64)
 	})
 }

@@ -1,66 +1,94 @@
 package async
 
-import (
-	"context"
-	"runtime/debug"
-	"time"
-
-	"github.com/weirline/weirline/internal/fault"
-	"github.com/weirline/weirline/sink"
-)
+import "time"
 
 // batch is what one call of Send gets. Batches are recycled.
 type batch[T any] struct {
+	shard  *shard[T]
 	nodes  []*node[T]
 	values []T
 	bytes  int
-	calls  int        // of Send
 	lanes  []*lane[T] // with Key: those it keeps busy
+	ticket ticket
+	sent   time.Duration // when it went
+	took   time.Duration // of the first call
+	full   bool          // no other could be sent beside it
+	calls  int           // of Send
 }
 
 // dispatch starts what can start now and sets the timer for what can start later. mu is held.
-func (w *writer[T]) dispatch() {
+func (w *writer[T]) dispatch(ev *event) {
 	if w.closed || w.err != nil {
 		return
 	}
 	now := w.now()
-	for len(w.delayed.ls) > 0 && w.delayed.ls[0].due <= now {
-		w.toReady(w.delayed.pop())
+	w.expire(now, ev)
+	next := w.expiry()
+	for i := len(w.active) - 1; i >= 0; i-- {
+		next = min(next, w.advance(w.active[i], now))
 	}
-	for w.inFlight < w.cfg.MaxInFlight && w.due(now) {
-		b := w.take()
-		w.inFlight++
-		w.running.Go(func() { w.send(b) })
-	}
-	w.rearm(now)
+	w.rearm(now, next)
 }
 
-// due says whether a batch should go now.
-func (w *writer[T]) due(now time.Duration) bool {
-	if len(w.ready.ls) == 0 {
+// advance starts what can start now for one shard. It says when more can by itself: never, if only after an answer or if
+// nothing waits.
+func (w *writer[T]) advance(s *shard[T], now time.Duration) time.Duration {
+	w.ripen(s, now)
+	for w.due(s, now) <= now && s.gate.when(now, s.inFlight) <= now && w.launch(s, now) {
+		continue
+	}
+	at := min(w.due(s, now), s.ripe(now))
+	if at == never {
+		w.rest(s)
+		return never
+	}
+	return max(at, s.gate.when(now, s.inFlight))
+}
+
+// due is when a shard's next batch should go, as far as its records are concerned.
+func (w *writer[T]) due(s *shard[T], now time.Duration) time.Duration {
+	switch {
+	case len(s.ready.ls) == 0:
+		return never
+	case s.readyN >= w.cfg.MaxBatch, s.readyB >= w.cfg.MaxBytes, w.flushing, !w.hasRoom():
+		return now
+	}
+	// The oldest record that may be sent has waited long enough.
+	return s.ready.ls[0].head.at + max(w.cfg.Linger, 0)
+}
+
+// launch sends a batch; false: the gate has changed its mind.
+func (w *writer[T]) launch(s *shard[T], now time.Duration) bool {
+	t, ok := s.gate.begin(now)
+	if !ok {
 		return false
 	}
-	return w.readyN >= w.cfg.MaxBatch || w.readyB >= w.cfg.MaxBytes || w.flushing || !w.hasRoom() ||
-		now >= w.lingerEnd()
+	b := w.take(s)
+	s.inFlight++
+	w.inFlight++
+	b.ticket, b.sent, b.full = t, now, s.inFlight >= s.gate.window.size()
+	w.sum(s, now)
+	w.running.Go(func() { w.send(b) })
+	return true
 }
 
-// lingerEnd is when the oldest record that may be sent has waited long enough.
-func (w *writer[T]) lingerEnd() time.Duration {
-	return w.ready.ls[0].head.at + max(w.cfg.Linger, 0)
-}
-
-// take makes a batch of the oldest records that may be sent.
-func (w *writer[T]) take() *batch[T] {
+// take makes a batch of a shard's oldest records that may be sent.
+func (w *writer[T]) take(s *shard[T]) *batch[T] {
 	b := &batch[T]{}
 	if last := len(w.freeB) - 1; last >= 0 {
 		b = w.freeB[last]
 		w.freeB = w.freeB[:last]
 	}
-	for len(w.ready.ls) > 0 {
-		l := w.fromReady()
+	b.shard = s
+	fresh := 0
+	for len(s.ready.ls) > 0 {
+		l := s.fromReady()
 		before := len(b.nodes)
 		for l.head != nil && w.fits(b, l.head) {
 			n := l.pop()
+			if !n.failed {
+				fresh++
+			}
 			b.nodes = append(b.nodes, n)
 			b.values = append(b.values, n.v)
 			b.bytes += n.size
@@ -79,6 +107,7 @@ func (w *writer[T]) take() *batch[T] {
 			break
 		}
 	}
+	s.budget.earn(fresh)
 	return b
 }
 
@@ -88,23 +117,13 @@ func (w *writer[T]) fits(b *batch[T], n *node[T]) bool {
 	return len(b.nodes) == 0 || len(b.nodes) < w.cfg.MaxBatch && b.bytes+n.size <= w.cfg.MaxBytes
 }
 
-// rearm sets the timer to the next moment at which waiting records can go by themselves. With all slots taken there is
-// none: the next answer dispatches.
-func (w *writer[T]) rearm(now time.Duration) {
-	at := time.Duration(-1)
-	if w.inFlight < w.cfg.MaxInFlight {
-		if len(w.ready.ls) > 0 {
-			at = w.lingerEnd()
-		}
-		if len(w.delayed.ls) > 0 && (at < 0 || w.delayed.ls[0].due < at) {
-			at = w.delayed.ls[0].due
-		}
-	}
+// rearm sets the timer to the next moment at which something can happen by itself.
+func (w *writer[T]) rearm(now, at time.Duration) {
 	if w.armed && at == w.armedFor {
 		return
 	}
 	w.disarm()
-	if at < 0 || w.armed {
+	if at == never || w.armed {
 		return // nothing to wait for, or the timer has fired already and is about to dispatch
 	}
 	w.armed, w.armedFor = true, at
@@ -126,54 +145,10 @@ func (w *writer[T]) disarm() {
 
 func (w *writer[T]) fired() {
 	defer w.running.Done()
+	var ev event
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.armed = false
-	w.dispatch()
-}
-
-// send delivers a batch and reports what came of it.
-func (w *writer[T]) send(b *batch[T]) {
-	begun := time.Now()
-	v := w.deliver(b)
-	calls, took := b.calls, time.Since(begun)
-
-	w.mu.Lock()
-	ev := w.finish(b, v)
-	w.dispatch()
-	wake := w.wakes(ev)
-	w.look(&ev)
-	ev.attempts, ev.took = calls, took
+	w.dispatch(&ev)
 	w.mu.Unlock()
-
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
-	w.report(ev)
-	if wake != nil {
-		wake()
-	}
-}
-
-// call turns a panic of the user's function into an error that fails the task.
-func (w *writer[T]) call(ctx context.Context, batch []T) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = sink.Permanent(fault.New(fault.UserPanic, "send batch: %v\n%s", p, debug.Stack()))
-		}
-	}()
-	return w.cfg.Send(ctx, batch)
-}
-
-// wakes is the engine's function if there is something for it: room it waits for, refused records, an error.
-func (w *writer[T]) wakes(ev event) func() {
-	room := w.wantRoom && w.hasRoom()
-	if w.closed || w.wake == nil || !room && ev.rejected == 0 && w.err == nil {
-		return nil
-	}
-	if room {
-		w.wantRoom = false
-	}
-	return w.wake
+	w.tell(ev)
 }

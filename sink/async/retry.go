@@ -5,12 +5,21 @@ import (
 	"time"
 )
 
-// Retry says when a record that failed is sent again. The delay doubles with each attempt of a record.
+// Retry says when a record that failed is sent again, and how long. The delay doubles with each attempt of a record.
 type Retry struct {
 	Base     time.Duration // delay after the first failure. Unset: 100 ms
-	Max      time.Duration // longest delay. Unset: 10 s
+	Max      time.Duration // longest delay. Unset: 5 s
 	Jitter   float64       // part of the delay that is random, 0 to 1. Unset: 0.5, negative: none
-	Attempts int           // sends after which a record counts as refused by the destination. Unset: no limit
+	Attempts int           // batches a record may be in before it counts as refused by the destination. Unset: no limit
+
+	// Age is how long after it was first written a record that is not delivered counts as refused, restarts included.
+	// Unset: 24 h, negative: no limit.
+	Age time.Duration
+
+	// Budget is how many records may be sent again, as a share of those sent for the first time, in each shard: what is
+	// over it waits. As many as are in MaxInFlight batches, and one batch a second (100 records at least), are always
+	// allowed, and throttled records don't count. Unset: 0.1, negative: no budget.
+	Budget float64
 }
 
 func (r Retry) withDefaults() Retry {
@@ -18,12 +27,18 @@ func (r Retry) withDefaults() Retry {
 		r.Base = 100 * time.Millisecond
 	}
 	if r.Max <= 0 {
-		r.Max = 10 * time.Second
+		r.Max = 5 * time.Second
 	}
 	if r.Jitter == 0 {
 		r.Jitter = 0.5
 	}
 	r.Jitter = min(max(r.Jitter, 0), 1)
+	if r.Age == 0 {
+		r.Age = 24 * time.Hour
+	}
+	if r.Budget == 0 {
+		r.Budget = 0.1
+	}
 	return r
 }
 

@@ -142,7 +142,7 @@ func TestStreakIsLoggedOnce(t *testing.T) {
 		equal(t, "duration", info["duration"].Duration(), 700*time.Millisecond)
 		equal(t, "attempts", m.counts["attempts"], 4)
 		equal(t, "sent", m.counts["sent"], 3)
-		equal(t, "retries", m.counts["retries"], 9)
+		equal(t, "sent again", m.counts["retries_failed"], 9)
 		equal(t, "buffered", m.gauges["buffered"], 0)
 		equal(t, "in flight", m.gauges["in_flight"], 0)
 		equal(t, "times of Send", m.seen["send_seconds"], 4)

@@ -55,7 +55,7 @@ func TestCodecIsTheUsersOwn(t *testing.T) {
 	equal(t, "error", err, nil)
 	vs, err := w.(*writer[odd]).decode(nil, state)
 	equal(t, "error", err, nil)
-	equal(t, "value", vs[0].f(), 5)
+	equal(t, "value", vs[0].v.f(), 5)
 }
 
 func TestSteadyStateDoesNotAllocatePerRecord(t *testing.T) {

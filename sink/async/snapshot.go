@@ -4,22 +4,25 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/weirline/weirline/internal/fault"
 )
 
-// stateFormat is the first byte of a state: its version. Version 1 goes on with the number of records and for each, oldest
-// first, the length and bytes of its encoding; numbers are unsigned varints.
-const stateFormat = 1
+// stateFormat is the first byte of a state: its version. All numbers are unsigned varints. Version 2 goes on with the number of
+// records, the time the first of them was written, in milliseconds since 1970, and for each, oldest first, the
+// milliseconds from the record before to it and the length and bytes of its encoding. Version 1 had no times.
+const stateFormat = 2
 
 var errState = errors.New("bytes end too early or are damaged")
 
 // Snapshot returns what is held, on its way or not, with refused records that nobody has collected.
 func (w *writer[T]) Snapshot() ([]byte, error) {
 	w.mu.Lock()
-	w.values = w.values[:0]
+	w.values, w.times = w.values[:0], w.times[:0]
 	for n := w.held.oldest; n != nil; n = n.newer {
-		w.values = append(w.values, n.v)
+		w.values, w.times = append(w.values, n.v), append(w.times, n.at)
 	}
 	w.streak.snapshot, w.streak.taken = len(w.values), 0
 	var ev event
@@ -30,19 +33,23 @@ func (w *writer[T]) Snapshot() ([]byte, error) {
 
 	out := binary.AppendUvarint([]byte{stateFormat}, uint64(len(w.values)))
 	var one []byte
-	for _, v := range w.values {
+	last := int64(0)
+	for i, v := range w.values {
 		var err error
 		if one, err = w.cfg.Encode(one[:0], v); err != nil {
 			return nil, fmt.Errorf("encode record for the checkpoint: %w", err)
 		}
+		at := max(last, w.start.Add(w.times[i]).UnixMilli())
+		out = binary.AppendUvarint(out, uint64(at-last))
 		out = append(binary.AppendUvarint(out, uint64(len(one))), one...)
+		last = at
 	}
 	return out, nil
 }
 
-// Restore takes the records of all states, in the order given, whatever today's limits are.
+// Restore takes the records of all states, oldest first, whatever today's limits are.
 func (w *writer[T]) Restore(states [][]byte) error {
-	var all []T
+	var all []restored[T]
 	for i, s := range states {
 		var err error
 		if all, err = w.decode(all, s); err != nil {
@@ -52,34 +59,60 @@ func (w *writer[T]) Restore(states [][]byte) error {
 	if len(all) == 0 {
 		return nil
 	}
-	w.measure(all)
+	slices.SortStableFunc(all, func(a, b restored[T]) int { return a.at.Compare(b.at) })
+	values, times := make([]T, len(all)), make([]time.Duration, len(all))
+	now := w.now()
+	for i, r := range all {
+		values[i], times[i] = r.v, min(now, r.at.Sub(w.start)) // the clock may have been set back
+	}
+	w.measure(values)
 	defer clear(w.keys)
+	defer clear(w.names)
+	var ev event
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.add(all)
+	w.add(values, times)
 	w.streak.snapshot += len(all)
-	w.dispatch()
+	w.dispatch(&ev)
+	w.mu.Unlock()
+	w.tell(ev)
 	return nil
 }
 
-func (w *writer[T]) decode(all []T, state []byte) ([]T, error) {
+// restored is a record of a state.
+type restored[T any] struct {
+	v  T
+	at time.Time // when it was written
+}
+
+func (w *writer[T]) decode(all []restored[T], state []byte) ([]restored[T], error) {
 	if len(state) == 0 {
 		return nil, errState
 	}
-	if state[0] != stateFormat {
-		return nil, fault.New(fault.NewerFormat, "unsent records have format %d, this binary knows %d", state[0], stateFormat)
+	format := state[0]
+	if format == 0 || format > stateFormat {
+		return nil, fault.New(fault.NewerFormat, "unsent records have format %d, this binary knows %d", format, stateFormat)
 	}
 	count, rest, err := number(state[1:])
+	at := time.Now()
+	if format > 1 {
+		at = time.UnixMilli(0)
+	}
 	for range count {
-		var size uint64
+		var since, size uint64
+		if format > 1 {
+			if since, rest, err = number(rest); err != nil || since > uint64(1)<<50 {
+				return nil, errState
+			}
+			at = at.Add(time.Duration(since) * time.Millisecond)
+		}
 		if size, rest, err = number(rest); err != nil || size > uint64(len(rest)) {
-			return nil, errors.Join(err, errState)
+			return nil, errState
 		}
 		v, err := w.cfg.Decode(rest[:size:size])
 		if err != nil {
 			return nil, fmt.Errorf("decode record: %w", err)
 		}
-		all, rest = append(all, v), rest[size:]
+		all, rest = append(all, restored[T]{v, at}), rest[size:]
 	}
 	if err == nil && len(rest) > 0 {
 		err = errState

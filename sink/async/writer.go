@@ -22,22 +22,28 @@ type writer[T any] struct {
 	running sync.WaitGroup                               // calls of Send, and the armed timer
 	changed chan struct{}                                // something finished; only the task's goroutine waits for it
 	keys    []string                                     // scratch of Write
-	sizes   []int                                        // scratch of Write
+	names   []string                                     // the same, of shards
+	sizes   []int                                        // the same
 	values  []T                                          // scratch of Snapshot
+	times   []time.Duration                              // the same
 
 	mu       sync.Mutex
-	wake     func()              // the engine's
-	lanes    map[string]*lane[T] // by key; those that aren't idle
-	shared   lane[T]             // without Key
-	ready    laneHeap[T]         // by age of the first record
-	delayed  laneHeap[T]         // by due time
-	readyN   int                 // records in ready lanes
-	readyB   int                 // their bytes
+	wake     func()               // the engine's
+	shards   map[string]*shard[T] // with Shard
+	only     *shard[T]            // without it
+	last     *shard[T]            // the one looked up last
+	crowd    int                  // so many shards, and those not needed are forgotten
+	active   []*shard[T]          // where records wait
+	lanes    map[string]*lane[T]  // by key; those that aren't idle
 	held     held[T]
-	heldN    int // records not delivered, without rejects
+	young    *node[T] // the oldest record that wasn't found too old yet
+	heldN    int      // records not delivered, without rejects
 	heldB    int
 	seq      uint64
 	inFlight int
+	window   int     // sums over all shards
+	pace     float64 // the same
+	open     int     // breakers
 	rejects  []*node[T]
 	err      error // the task fails with it
 	closed   bool
@@ -64,7 +70,7 @@ func newWriter[T any](ctx context.Context, cfg Sink[T], t sink.Task) *writer[T] 
 	base, cancel := context.WithCancel(ctx)
 	w := &writer[T]{
 		cfg: cfg, task: withDefaults(t), start: time.Now(), cancel: cancel,
-		changed: make(chan struct{}, 1), lanes: map[string]*lane[T]{},
+		changed: make(chan struct{}, 1), lanes: map[string]*lane[T]{}, shards: map[string]*shard[T]{}, crowd: keptShards,
 	}
 	w.attempt = func() (context.Context, context.CancelFunc) {
 		if cfg.Timeout < 0 {
@@ -72,7 +78,9 @@ func newWriter[T any](ctx context.Context, cfg Sink[T], t sink.Task) *writer[T] 
 		}
 		return context.WithTimeout(base, cfg.Timeout)
 	}
-	w.ready.less, w.delayed.less = olderHead[T], soonerDue[T]
+	if cfg.Shard == nil {
+		w.only = w.newShard("")
+	}
 	return w
 }
 
@@ -81,23 +89,31 @@ func (w *writer[T]) Write(ctx context.Context, batch []T) error {
 	w.measure(batch)
 	w.mu.Lock()
 	err := w.await(ctx, w.hasRoom)
+	var ev event
 	if err == nil {
-		w.add(batch)
+		w.add(batch, nil)
 		w.streak.taken += len(batch)
-		w.dispatch()
+		w.dispatch(&ev)
 	}
 	w.mu.Unlock()
 	clear(w.keys)
+	clear(w.names)
+	w.tell(ev)
 	return err
 }
 
 // Flush sends without lingering until all is delivered or refused.
 func (w *writer[T]) Flush(ctx context.Context) error {
+	var ev event
+	w.mu.Lock()
+	w.flushing = true
+	w.dispatch(&ev)
+	w.mu.Unlock()
+	w.tell(ev)
+
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.flushing = true
 	defer func() { w.flushing = false }()
-	w.dispatch()
 	return w.await(ctx, func() bool { return w.heldN == 0 })
 }
 
@@ -187,10 +203,13 @@ func (w *writer[T]) now() time.Duration { return time.Since(w.start) }
 
 // measure calls the user's functions for each record, before mu is taken.
 func (w *writer[T]) measure(batch []T) {
-	w.keys, w.sizes = w.keys[:0], w.sizes[:0]
+	w.keys, w.names, w.sizes = w.keys[:0], w.names[:0], w.sizes[:0]
 	for i := range batch {
 		if w.cfg.Key != nil {
 			w.keys = append(w.keys, w.cfg.Key(batch[i]))
+		}
+		if w.cfg.Shard != nil {
+			w.names = append(w.names, w.cfg.Shard(batch[i]))
 		}
 		if w.cfg.Size != nil {
 			w.sizes = append(w.sizes, w.cfg.Size(batch[i]))
@@ -198,58 +217,57 @@ func (w *writer[T]) measure(batch []T) {
 	}
 }
 
-// add puts measured records into their lanes.
-func (w *writer[T]) add(batch []T) {
+// add puts measured records into their lanes; times says when they were written, nil: now.
+func (w *writer[T]) add(batch []T, times []time.Duration) {
 	now := w.now()
 	for i := range batch {
 		n := w.node()
 		n.v, n.at = batch[i], now
+		if times != nil {
+			n.at = times[i]
+		}
 		n.seq = w.seq
 		w.seq++
-		l := &w.shared
-		if w.cfg.Key != nil {
-			l = w.laneOf(w.keys[i])
-		}
 		if w.cfg.Size != nil {
 			n.size = w.sizes[i]
 		}
 		w.held.add(n)
+		if w.young == nil {
+			w.young = n
+		}
 		w.heldN++
 		w.heldB += n.size
+		l := w.laneFor(i)
 		l.push(n)
 		switch l.place {
 		case idle:
 			w.toReady(l)
 		case ready:
-			w.readyN++
-			w.readyB += n.size
+			l.shard.readyN++
+			l.shard.readyB += n.size
 		}
 	}
 }
 
-func (w *writer[T]) laneOf(key string) *lane[T] {
-	l := w.lanes[key]
+// laneFor finds or makes the lane of measured record i.
+func (w *writer[T]) laneFor(i int) *lane[T] {
+	if w.cfg.Key == nil {
+		return &w.shardFor(i).shared
+	}
+	l := w.lanes[w.keys[i]]
 	if l == nil {
 		l = w.lane()
-		l.key = key
-		w.lanes[key] = l
+		l.key, l.shard = w.keys[i], w.shardFor(i)
+		w.lanes[l.key] = l
 	}
 	return l
 }
 
-func (w *writer[T]) toReady(l *lane[T]) {
-	l.place = ready
-	w.ready.push(l)
-	w.readyN += l.n
-	w.readyB += l.bytes
-}
-
-func (w *writer[T]) fromReady() *lane[T] {
-	l := w.ready.pop()
-	l.place = idle
-	w.readyN -= l.n
-	w.readyB -= l.bytes
-	return l
+func (w *writer[T]) shardFor(i int) *shard[T] {
+	if w.only != nil {
+		return w.only
+	}
+	return w.shardOf(w.names[i])
 }
 
 func (w *writer[T]) node() *node[T] {
@@ -263,6 +281,9 @@ func (w *writer[T]) node() *node[T] {
 
 // free takes a node out of the held list and recycles it.
 func (w *writer[T]) free(n *node[T]) {
+	if w.young == n {
+		w.young = n.newer
+	}
 	w.held.remove(n)
 	*n = node[T]{next: w.freeN}
 	w.freeN = n
@@ -277,9 +298,10 @@ func (w *writer[T]) lane() *lane[T] {
 	return l
 }
 
-// drop recycles an empty lane.
+// drop recycles an empty lane that is in no heap.
 func (w *writer[T]) drop(l *lane[T]) {
-	if l == &w.shared {
+	if l == &l.shard.shared {
+		l.place = idle
 		return
 	}
 	if w.cfg.Key != nil {

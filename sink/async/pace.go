@@ -1,0 +1,126 @@
+package async
+
+import (
+	"math"
+	"time"
+)
+
+// How a pace goes on after the destination throttled. Near the rate at which it did, it stays for a while and grows slowly,
+// so that most requests are within what is allowed; then it looks how much is possible.
+const (
+	paceStart   = 0.95 // of the last throttled rate, where it begins; it reaches that rate at the end of the stay
+	paceRise    = 0.2  // of that rate, what it then grows by before it begins to double
+	paceOff     = 4    // times that rate: so much above, it limits nothing any more
+	stayShort   = 3 * time.Second
+	stayLong    = 6500 * time.Millisecond
+	stayBatches = 8   // requests that the stay should have
+	stayDelays  = 6.5 // times the delay the destination asked for: what the stay should last
+	riseTime    = 750 * time.Millisecond
+	doubleTime  = 500 * time.Millisecond
+	slackTime   = 5 * time.Millisecond // how late a timer may be without loss of rate
+	rateTime    = time.Second          // over how long the rate is measured while nothing limits it
+)
+
+// pace is the rate of requests. It is off until the destination throttles.
+type pace struct {
+	on    bool
+	base  float64       // requests a second at which the destination throttled last
+	event time.Duration // when it did; what older requests met is known
+	since time.Duration // when it let requests in again
+	stay  time.Duration // how long to stay near base
+	slow  time.Duration // twice the latency: nothing changes faster
+	next  time.Duration // when the next request may go
+
+	accepted float64       // requests since from, refused parts of them left out
+	from     time.Duration // since, or while off the last time the rate was measured
+	rate     float64       // while off: when it was measured last
+}
+
+// when is when the next request may go.
+func (p *pace) when(now time.Duration) time.Duration {
+	if !p.on {
+		return now
+	}
+	return max(now, p.since, p.next)
+}
+
+// sent books a request.
+func (p *pace) sent(now time.Duration) {
+	if !p.on {
+		return
+	}
+	r := p.perSecond(now)
+	if r >= paceOff*p.base {
+		*p = pace{from: now, rate: r, event: p.event}
+		return
+	}
+	p.next = max(p.next, now-slackTime) + seconds(1/r)
+}
+
+// perSecond is the present rate.
+func (p *pace) perSecond(now time.Duration) float64 {
+	if !p.on {
+		return 0
+	}
+	rise, double := max(riseTime, p.slow), max(doubleTime, p.slow)
+	t := max(0, now-p.since)
+	if t <= p.stay {
+		return p.base * (paceStart + (1-paceStart)*t.Seconds()/p.stay.Seconds())
+	}
+	if t -= p.stay; t <= rise {
+		return p.base * (1 + paceRise*t.Seconds()/rise.Seconds())
+	}
+	t -= rise
+	return p.base * min(paceOff, (1+paceRise)*math.Exp2(t.Seconds()/double.Seconds()))
+}
+
+// accept books an answered request: which share of it the destination took.
+func (p *pace) accept(now, sent time.Duration, share float64) {
+	if p.on {
+		if sent >= p.since {
+			p.accepted += share
+		}
+		return
+	}
+	if now-p.from >= rateTime {
+		p.measure(now)
+	}
+	p.accepted += share
+}
+
+// measure begins a new measurement.
+func (p *pace) measure(now time.Duration) {
+	p.rate = p.accepted / (now - p.from).Seconds()
+	p.accepted, p.from = 0, now
+}
+
+// throttle books a request the destination refused because there are too many, asking for a delay.
+func (p *pace) throttle(now, sent, delay, latency time.Duration) {
+	if p.on && sent < p.event {
+		p.since = max(p.since, now+delay) // it went out before the pace was lowered
+		return
+	}
+	p.base = max(p.limit(now, sent), 0.1)
+	p.on, p.event = true, now
+	p.since = max(p.since, now+delay)
+	p.slow = 2 * latency
+	p.stay = max(stayShort, seconds(stayDelays*delay.Seconds()), seconds(stayBatches/p.base))
+	p.stay = min(p.stay, max(stayLong, p.slow))
+	p.next, p.accepted, p.from = 0, 0, 0
+}
+
+// limit estimates what the destination allows. What it let through on average since it throttled last is less, as a rule,
+// and the rate at which it has just throttled again is more.
+func (p *pace) limit(now, sent time.Duration) float64 {
+	if !p.on {
+		if since := now - p.from; since >= rateTime/4 || p.rate == 0 {
+			return p.accepted / max(since, 50*time.Millisecond).Seconds()
+		}
+		return p.rate
+	}
+	above := p.perSecond(sent)
+	below := p.accepted / ((sent - p.since).Seconds() + 1/above)
+	return min(above, max(above/2, math.Sqrt(above*below)))
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
