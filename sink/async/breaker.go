@@ -87,7 +87,7 @@ func (k *breaker) begin() (ticket, bool) {
 	}
 	done, err := k.cb.Allow()
 	if err != nil {
-		k.until = k.clock() + time.Millisecond
+		k.until = max(k.until, k.clock()+time.Millisecond)
 		return ticket{}, false
 	}
 	k.trial = k.state == gobreaker.StateHalfOpen

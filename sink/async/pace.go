@@ -8,17 +8,21 @@ import (
 // How a pace goes on after the destination throttled. Near the rate at which it did, it stays for a while and grows slowly,
 // so that most requests are within what is allowed; then it looks how much is possible.
 const (
-	paceStart   = 0.95 // of the last throttled rate, where it begins; it reaches that rate at the end of the stay
-	paceRise    = 0.2  // of that rate, what it then grows by before it begins to double
-	paceOff     = 4    // times that rate: so much above, it limits nothing any more
-	stayShort   = 3 * time.Second
-	stayLong    = 6500 * time.Millisecond
-	stayBatches = 8   // requests that the stay should have
-	stayDelays  = 6.5 // times the delay the destination asked for: what the stay should last
-	riseTime    = 750 * time.Millisecond
-	doubleTime  = 500 * time.Millisecond
-	slackTime   = 5 * time.Millisecond // how late a timer may be without loss of rate
-	rateTime    = time.Second          // over how long the rate is measured while nothing limits it
+	paceStart     = 0.97 // of the last throttled rate, where it begins; it reaches that rate at the end of the stay
+	paceRise      = 0.2  // of that rate, what it then grows by before it begins to double
+	paceOff       = 3    // times that rate: so much above, it limits nothing any more
+	stayShort     = 3 * time.Second
+	stayLong      = 6750 * time.Millisecond
+	stayBatches   = 8    // requests that the stay should have
+	stayDelays    = 6.75 // times the delay the destination asked for: what the stay should last
+	riseBatches   = 3    // requests that the growth before doubling should have
+	doubleBatches = 2    // requests that a doubling should have
+	riseTime      = 500 * time.Millisecond
+	doubleTime    = 500 * time.Millisecond
+	fewTaken      = 4                    // requests: fewer taken since it throttled last are too few to measure
+	quickCut      = 0.8                  // what is left of the rate then
+	slackTime     = 5 * time.Millisecond // how late a timer may be without loss of rate
+	rateTime      = time.Second          // over how long the rate is measured while nothing limits it
 )
 
 // pace is the rate of requests. It is off until the destination throttles.
@@ -31,6 +35,7 @@ type pace struct {
 	slow  time.Duration // twice the latency: nothing changes faster
 	next  time.Duration // when the next request may go
 
+	quick    int           // times in a row that it throttled at once
 	accepted float64       // requests since from, refused parts of them left out
 	from     time.Duration // since, or while off the last time the rate was measured
 	rate     float64       // while off: when it was measured last
@@ -54,7 +59,10 @@ func (p *pace) sent(now time.Duration) {
 		*p = pace{from: now, rate: r, event: p.event}
 		return
 	}
-	p.next = max(p.next, now-slackTime) + seconds(1/r)
+	if now-p.next > slackTime {
+		p.next = now
+	}
+	p.next += seconds(1 / r)
 }
 
 // perSecond is the present rate.
@@ -62,7 +70,7 @@ func (p *pace) perSecond(now time.Duration) float64 {
 	if !p.on {
 		return 0
 	}
-	rise, double := max(riseTime, p.slow), max(doubleTime, p.slow)
+	rise, double := max(riseTime, p.slow, seconds(riseBatches/p.base)), max(doubleTime, p.slow, seconds(doubleBatches/p.base))
 	t := max(0, now-p.since)
 	if t <= p.stay {
 		return p.base * (paceStart + (1-paceStart)*t.Seconds()/p.stay.Seconds())
@@ -106,7 +114,7 @@ func (p *pace) throttle(now, sent, delay, latency time.Duration) {
 	p.slow = 2 * latency
 	p.stay = max(stayShort, seconds(stayDelays*delay.Seconds()), seconds(stayBatches/p.base))
 	p.stay = min(p.stay, max(stayLong, p.slow))
-	p.next, p.accepted, p.from = 0, 0, 0
+	p.next, p.accepted, p.from = p.since+seconds(1/p.base), 0, 0
 }
 
 // limit estimates what the destination allows. What it let through on average since it throttled last is less, as a rule,
@@ -120,6 +128,14 @@ func (p *pace) limit(now, sent time.Duration) float64 {
 	}
 	above := p.perSecond(sent)
 	below := p.accepted / ((sent - p.since).Seconds() + 1/above)
+	if p.accepted < fewTaken {
+		// At once: the estimate was wrong, the more so if it isn't the first time.
+		if p.quick++; p.quick == 1 {
+			return max(below, above*quickCut)
+		}
+		return max(below, above/2)
+	}
+	p.quick = 0
 	return min(above, max(above/2, math.Sqrt(above*below)))
 }
 

@@ -175,6 +175,9 @@ func runModel(t *testing.T, seed uint64) {
 		m.cfg.Key = func(r rec) string { return r.K }
 	}
 	if r.IntN(2) > 0 {
+		m.cfg.Shard = func(r rec) string { return string('0' + (r.K[0]-'a')/2) }
+	}
+	if r.IntN(2) > 0 {
 		m.cfg.Size, m.cfg.MaxBytes = func(r rec) int { return 1 + r.N%7 }, 1+r.IntN(20)
 	}
 	m.d.answer = m.answer(rand.New(rand.NewPCG(seed, 2)))
@@ -212,6 +215,8 @@ func (m *model) answer(r *rand.Rand) func(context.Context, []rec) error {
 			return &Partial{map[int]error{bad: sink.RetryAfter(errDown, time.Second)}}
 		case 3:
 			return &sink.Rejected{Errs: map[int]error{bad: errors.New("refused")}}
+		case 4:
+			return Refuse(errBad)
 		}
 		return nil
 	}
