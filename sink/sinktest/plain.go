@@ -26,6 +26,10 @@ type Case[T any] struct {
 	// Block makes the destination stop answering until release is called. Unset: what needs it isn't checked.
 	Block func() (release func())
 
+	// Fail makes the destination answer everything with an error that passes, until heal is called. Unset: what needs it
+	// isn't checked.
+	Fail func() (heal func())
+
 	// Records is how many records each promise writes. Unset: 100.
 	Records int
 
@@ -80,6 +84,7 @@ func (p *plain[T]) checks() []check {
 		{"several states are merged", p.statesAreMerged},
 		{"the state of a writer with nothing to send is empty", p.flushedStateIsEmpty},
 		{"a sink that says it is idempotent is", p.idempotent},
+		{"a writer that works in the background sends restored records by itself", p.restoredGoByThemselves},
 	}
 	if p.Block != nil {
 		cs = append(
@@ -88,7 +93,12 @@ func (p *plain[T]) checks() []check {
 			check{"Snapshot doesn't wait for the destination and holds what is on its way", p.snapshotWhileBlocked},
 			check{"Room promises that Write doesn't wait, and OnRoom tells of new room", p.roomWhileBlocked},
 			check{"Close ends while the destination hangs", p.closeWhileBlocked},
+			check{"a state holds each record once, also what is on its way", p.stateHoldsOnce},
+			check{"nothing is called after Close", p.quietAfterClose},
 		)
+	}
+	if p.Fail != nil {
+		cs = append(cs, check{"Flush says yes only to what is delivered", p.flushWhileFailing})
 	}
 	return cs
 }

@@ -18,6 +18,7 @@ type memory struct {
 	mu   sync.Mutex
 	got  []int
 	gate chan struct{} // closed while it answers
+	down bool
 }
 
 func newMemory() *memory {
@@ -37,6 +38,9 @@ func (m *memory) put(ctx context.Context, vs []int) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.down {
+		return errRefuses
+	}
 	m.got = append(m.got, vs...)
 	return nil
 }
@@ -55,9 +59,19 @@ func (m *memory) block() func() {
 	return func() { close(gate) }
 }
 
+func (m *memory) fail() func() {
+	set := func(down bool) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.down = down
+	}
+	set(true)
+	return func() { set(false) }
+}
+
 func (m *memory) testCase(s sink.Sink[int]) Case[int] {
 	return Case[int]{
-		Sink: s, Make: func(i int) int { return i + 1 }, Read: m.read, Block: m.block,
+		Sink: s, Make: func(i int) int { return i + 1 }, Read: m.read, Block: m.block, Fail: m.fail,
 		Records: 50, Limit: 200 * time.Millisecond,
 	}
 }
