@@ -11,7 +11,7 @@ service_packages := $(uses_services) | grep -v '/examples/'
 crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog ./internal/matrix; } | sort -u
 unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packages))
 
-.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted matrix timeouts chaos leaks lint fmt accept ci bench-services
+.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted planted-async matrix timeouts chaos leaks lint fmt accept ci bench-services
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -75,6 +75,9 @@ mutants: ## plants bugs in the engine, one at a time, and shows that the simulat
 
 planted: deps ## plants the bugs of two-phase commit, one at a time, and shows that connectors' contract and crash tests find each
 	go run ./internal/mutants -set planted $(ARGS)
+
+planted-async: ## plants the bugs of sinks that send in the background, one at a time, and shows that the tests of sink/async find each
+	go run ./internal/mutants -set async $(ARGS)
 
 soak-tests: deps ## the long variants of the random and the crash tests
 	WEIRLINE_SOAK=1 go test -p 1 -timeout 180m ./...

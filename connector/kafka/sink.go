@@ -42,7 +42,7 @@ type Sink[T any] struct {
 	Batch    int           // values sent together; unset = 10,000
 	Linger   time.Duration // how long to wait for a batch to fill; unset = 5 ms, negative = not at all
 	Timeout  time.Duration // of sending a batch, before it is sent again; unset = 30 s, negative = none
-	Retry    async.Retry   // delays between repetitions; unset = no limit to them
+	Retry    async.Retry   // delays between repetitions; unset = a record is refused that could not be written for 24 h
 	Client   Client        // how to connect; unset = without TLS or login
 
 	// Size is the bytes of a value: with it no more than 64 MiB wait to be written. Unset = known for strings and byte

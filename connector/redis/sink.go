@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -103,7 +104,7 @@ func (s Sink[T]) client() *goredis.Client {
 		Addr: s.addr(), Username: s.Username, Password: s.Password, TLSConfig: s.TLS, DB: s.DB,
 		MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout,
 		ReadTimeout: -1, WriteTimeout: -1, ContextTimeoutEnabled: true,
-		PoolSize: max(s.Batching.MaxInFlight, 4), DisableIdentity: true,
+		PoolSize: cmp.Or(s.Batching.MaxInFlight, 16), DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }

@@ -1,9 +1,11 @@
 // Command mutants plants bugs, one at a time, and shows that tests find each of them: by itself those of the engine, which the
-// simulation or the scripts have to find, with -set planted those of two-phase commit, for the connectors' contract and crash tests.
+// simulation or the scripts have to find, with -set planted those of two-phase commit, for the connectors' contract and crash tests,
+// with -set async those of sinks that send in the background, for the tests of sink/async.
 //
 //	go run ./internal/mutants // last line: mutants: 30 of 30 caught
 //	go run ./internal/mutants -only barrier
 //	go run ./internal/mutants -set planted // last line: planted: 23 of 23 caught
+//	go run ./internal/mutants -set async // last line: async: 19 of 19 caught
 //
 // The tree isn't changed: a bug is planted by go test -overlay. A bug whose old text is no longer in its file, or that
 // doesn't compile, counts as not caught, and the exit code is then 1.
@@ -42,11 +44,15 @@ var sets = map[string]set{
 		{"./connector/mysql", "^Test(TxContract|KilledAtEachStep)$"},
 		{"./connector/objects", "^Test(TxContract|ServerSaysItIsComplete|ReplacedObject|KilledAtEachStep)$"},
 	}},
+	"async": {asyncSink, [][]string{
+		{"./sink/async", "^Test([^MP]|Pa[^c])"},
+		{"./sink/async", "^TestModel$"},
+	}},
 }
 
 func main() {
 	only := flag.String("only", "", "only mutants whose names match")
-	name := flag.String("set", "mutants", "which bugs: mutants or planted")
+	name := flag.String("set", "mutants", "which bugs: mutants, planted or async")
 	seeds := flag.Int("seeds", 3000, "most seeds of the simulation for each")
 	flag.Parse()
 	set, known := sets[*name]

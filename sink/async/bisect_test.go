@@ -99,7 +99,8 @@ func TestHalvesMeetOtherErrors(t *testing.T) {
 		{"down", []error{Refuse(errBad), nil, errDown}, "[a0 a1 a2 a3] [a0 a1] [a2 a3] [a2 a3]", ""},
 		{"down at the first piece", []error{Refuse(errBad), errDown}, "[a0 a1 a2 a3] [a0 a1] [a0 a1 a2 a3]", ""},
 		{
-			"single record", []error{Refuse(errBad), &Partial{map[int]error{1: errDown}}, nil},
+			"single record",
+			[]error{Refuse(errBad), &Partial{map[int]error{1: errDown}}, nil},
 			"[a0 a1 a2 a3] [a0 a1] [a2 a3] [a1]", "",
 		},
 		{"permanent", []error{Refuse(errBad), nil, sink.Permanent(errDown)}, "[a0 a1 a2 a3] [a0 a1] [a2 a3]", "is down"},

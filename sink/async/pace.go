@@ -21,6 +21,9 @@ const (
 	doubleTime    = 500 * time.Millisecond
 	fewTaken      = 4                    // requests: fewer taken since it throttled last are too few to measure
 	quickCut      = 0.8                  // what is left of the rate then
+	growLong      = 5                    // seconds: neither takes longer for lack of requests
+	leastFirst    = 1                    // requests a second, when it throttles first
+	leastPace     = 0.1                  // the same, whatever happens
 	slackTime     = 5 * time.Millisecond // how late a timer may be without loss of rate
 	rateTime      = time.Second          // over how long the rate is measured while nothing limits it
 )
@@ -70,7 +73,8 @@ func (p *pace) perSecond(now time.Duration) float64 {
 	if !p.on {
 		return 0
 	}
-	rise, double := max(riseTime, p.slow, seconds(riseBatches/p.base)), max(doubleTime, p.slow, seconds(doubleBatches/p.base))
+	rise := max(riseTime, p.slow, seconds(min(riseBatches/p.base, growLong)))
+	double := max(doubleTime, p.slow, seconds(min(doubleBatches/p.base, growLong)))
 	t := max(0, now-p.since)
 	if t <= p.stay {
 		return p.base * (paceStart + (1-paceStart)*t.Seconds()/p.stay.Seconds())
@@ -90,16 +94,12 @@ func (p *pace) accept(now, sent time.Duration, share float64) {
 		}
 		return
 	}
-	if now-p.from >= rateTime {
-		p.measure(now)
+	if since := now - p.from; since >= 2*rateTime {
+		p.rate, p.accepted, p.from = 0, 0, now // a pause says nothing about what is possible
+	} else if since >= rateTime {
+		p.rate, p.accepted, p.from = p.accepted/since.Seconds(), 0, now
 	}
 	p.accepted += share
-}
-
-// measure begins a new measurement.
-func (p *pace) measure(now time.Duration) {
-	p.rate = p.accepted / (now - p.from).Seconds()
-	p.accepted, p.from = 0, now
 }
 
 // throttle books a request the destination refused because there are too many, asking for a delay.
@@ -108,7 +108,7 @@ func (p *pace) throttle(now, sent, delay, latency time.Duration) {
 		p.since = max(p.since, now+delay) // it went out before the pace was lowered
 		return
 	}
-	p.base = max(p.limit(now, sent), 0.1)
+	p.base = p.limit(now, sent)
 	p.on, p.event = true, now
 	p.since = max(p.since, now+delay)
 	p.slow = 2 * latency
@@ -122,18 +122,18 @@ func (p *pace) throttle(now, sent, delay, latency time.Duration) {
 func (p *pace) limit(now, sent time.Duration) float64 {
 	if !p.on {
 		if since := now - p.from; since >= rateTime/4 || p.rate == 0 {
-			return p.accepted / max(since, 50*time.Millisecond).Seconds()
+			return max(p.accepted/max(since, rateTime/20).Seconds(), leastFirst)
 		}
-		return p.rate
+		return max(p.rate, leastFirst)
 	}
 	above := p.perSecond(sent)
-	below := p.accepted / ((sent - p.since).Seconds() + 1/above)
+	below := p.accepted / (max(0, sent-p.since).Seconds() + 1/above)
 	if p.accepted < fewTaken {
 		// At once: the estimate was wrong, the more so if it isn't the first time.
 		if p.quick++; p.quick == 1 {
 			return max(below, above*quickCut)
 		}
-		return max(below, above/2)
+		return max(below, above/2, leastPace)
 	}
 	p.quick = 0
 	return min(above, max(above/2, math.Sqrt(above*below)))

@@ -125,3 +125,20 @@ func TestPaceNeverStops(t *testing.T) {
 		now = next
 	}
 }
+
+// After a pause nothing is known: what the first requests met must not pass for the rate of an hour.
+func TestPaceThrottledAfterAPause(t *testing.T) {
+	p := &pace{}
+	for _, now := range []time.Duration{0, time.Hour} {
+		for i := range time.Duration(10) {
+			p.accept(now+i*time.Millisecond, now+i*time.Millisecond, 1)
+		}
+	}
+	p.throttle(time.Hour+10*time.Millisecond, time.Hour, 0, 0)
+	if p.base < 50 || p.base > 1000 {
+		t.Errorf("rate %v, when ten requests in 10 ms were taken", p.base)
+	}
+	first := &pace{}
+	first.throttle(time.Hour, time.Hour, 0, 0)
+	equal(t, "rate when the very first request is refused", first.base, 1)
+}

@@ -108,18 +108,18 @@ func TestPaceFollowsTheServer(t *testing.T) {
 		{100, 1, 10 * time.Millisecond, 10 * time.Millisecond, 16},
 		{100, 100, 20 * time.Millisecond, time.Second, 32},
 		{100, 200, 200 * time.Millisecond, 0, 64},
-		{1000, 100, 20 * time.Millisecond, 0, 64},
+		{500, 50, 50 * time.Millisecond, 0, 64},
 	}
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("rate=%v,burst=%v,latency=%v,delay=%v,inflight=%d", c.rate, c.burst, c.latency, c.delay, c.inFlight), func(t *testing.T) {
 			bubble.Test(t, func(t *testing.T) {
 				b := &bucket{burst: c.burst, latency: c.latency, delay: c.delay, at: time.Now()}
-				w, err := Sink[rec]{Send: b.send, MaxBatch: 10, MaxInFlight: c.inFlight}.Writer(t.Context(), sink.Task{})
+				w, err := Sink[rec]{Send: b.send, MaxBatch: 1, MaxInFlight: c.inFlight}.Writer(t.Context(), sink.Task{})
 				if err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(func() { w.Close() })
-				feed(t, w, 10)
+				feed(t, w, 1)
 				<-time.After(3 * time.Second)
 				full, _ := b.over(2 * time.Second)
 				b.allow(c.rate)
@@ -143,7 +143,7 @@ func TestPaceFollowsTheServer(t *testing.T) {
 					}
 					worst = max(worst, time.Since(healed))
 					b.allow(c.rate)
-					<-time.After(20*time.Second + time.Duration(i)*1111*time.Millisecond)
+					<-time.After(15*time.Second + time.Duration(i)*1111*time.Millisecond)
 				}
 				t.Logf("healed within %v", worst)
 				equal(t, "requests before the time the server asked for", b.early, 0)
