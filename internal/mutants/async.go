@@ -23,8 +23,10 @@ var asyncSink = []mutant{
 		"\t\t\tp.to = len(each)\n", ""),
 	one("two batches of a key are on their way", "sink/async/dispatch.go",
 		"l.place = busy\n", "if more {\nw.toReady(l)\n}\n"),
-	one("a bad shard takes the slots of others", "sink/async/dispatch.go",
-		"s.gate.when(now, s.inFlight) <= now &&", "s.gate.when(now, w.inFlight) <= now &&"),
+	{"a bad shard takes the slots of others", []edit{
+		{"sink/async/dispatch.go", "s.gate.when(now, s.inFlight) <= now &&", "s.gate.when(now, w.inFlight) <= now &&"},
+		{"sink/async/dispatch.go", "max(at, s.gate.when(now, s.inFlight))", "max(at, s.gate.when(now, w.inFlight))"},
+	}},
 	one("a delay of nothing is kept", "sink/async/finish.go",
 		"if n.asked = ok && d > 0; n.asked {", "if n.asked = ok; n.asked {"),
 	one("a throttled batch opens the breaker", "sink/async/cause.go",
