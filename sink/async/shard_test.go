@@ -53,9 +53,9 @@ func TestShardsHaveSlotsOfTheirOwn(t *testing.T) {
 			return nil
 		}}
 		w := open(t, d, Sink[rec]{MaxBatch: 1, MaxInFlight: 2, Shard: host, MaxBuffered: 1000})
-		for i := range 50 {
-			write(t, w, rec{"a", i}, rec{"b", i})
-		}
+		write(t, w, seq("a", 0, 50)...)
+		<-time.After(time.Second)
+		write(t, w, seq("b", 0, 50)...)
 		<-time.After(time.Second)
 		synctest.Wait()
 		equal(t, "delivered to the healthy one", len(d.delivered()), 50)
