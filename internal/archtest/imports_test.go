@@ -23,7 +23,7 @@ const (
 // layers is the whole picture; a package that's in none of them is refused.
 var layers = []layer{
 	{
-		[]string{fault, "internal/ring", "internal/meter"},
+		[]string{fault, "internal/ring", "internal/meter", "internal/restart"},
 		nil,
 		"everything stands on it",
 	},
@@ -58,6 +58,12 @@ var layers = []layer{
 		"toolkits stand on contracts only, so that connectors run under any engine",
 	},
 	{[]string{"internal/plain"}, []string{fault, cbor}, "it knows values only"},
+	{[]string{"internal/groups"}, nil, "the byte form of state by key group; it knows no writer and no task"},
+	{
+		[]string{"deadletter"},
+		[]string{"sink", fault, "internal/plain", "internal/durable"},
+		"letters are written by the engine, read by tools and kept by connectors; it knows none of them",
+	},
 	{
 		[]string{"sink/parts"},
 		[]string{"sink", fault},
@@ -140,7 +146,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine", "engine/internal/..."},
-		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/sizes", "internal/meter", "internal/statefiles", "internal/flight", "internal/splits"},
+		[]string{"source", "sink", "state", "engine", fault, "internal/ring", "internal/sizes", "internal/meter", "internal/statefiles", "internal/flight", "internal/splits", "internal/groups", "internal/restart", "deadletter"},
 		"the engine knows no outside system; connectors meet it in a pipeline's main only",
 	},
 	{
@@ -150,7 +156,7 @@ var layers = []layer{
 	},
 	{
 		[]string{"engine/cli"},
-		[]string{"engine", "engine/store", "savepoint", "sink", "txn", fault},
+		[]string{"engine", "engine/store", "savepoint", "sink", "txn", "deadletter", fault},
 		"the command line must not bring a dependency into every binary",
 	},
 	{
@@ -172,7 +178,7 @@ var layers = []layer{
 	{[]string{"connector/gen"}, toolkits, "a connector has its toolkits and one client library, and no engine"},
 	{
 		[]string{"connector/kafka"},
-		append([]string{"github.com/twmb/franz-go"}, toolkits...),
+		append([]string{"github.com/twmb/franz-go", "deadletter"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
 	},
 	{
@@ -294,7 +300,7 @@ func TestLayersExist(t *testing.T) {
 func TestEngineLinksNoClient(t *testing.T) {
 	for _, p := range repository(t) {
 		if rel := p.rel(); rel == "engine" || rel == "engine/cli" || under(rel, "engine/store") && rel != "engine/store/blob" || rel == "state" ||
-			underAny(rel, []string{"source", "sink", "enumerator", "reader", "hybrid", "txn", "connector/files"}) && rel != "sink/parts/parquet" {
+			underAny(rel, []string{"source", "sink", "enumerator", "reader", "hybrid", "txn", "deadletter", "connector/files"}) && rel != "sink/parts/parquet" {
 			report(t, heavyRule(p))
 		}
 	}

@@ -44,6 +44,7 @@ var (
 	LostSplit    = add("WL1210", "a part of the input disappeared", "restore it, or choose to drop it with the deleted-partition policy")
 	BadPosition  = add("WL1211", "a stored position can't be used", "check that the input is the one the checkpoint was made with")
 	PoisonBudget = add("WL1212", "too many bad records", "look at the dead letters or the log, mend the input, or raise the budget")
+	DeadLetters  = add("WL1213", "dead letters can't be read, or written again", "see the command dlq ls, and correct what is named; letters stay where they are until they were written again")
 
 	// Writing and committing.
 	SinkFailed    = add("WL1301", "the destination failed", "look at the cause; the job restarts from the last checkpoint")

@@ -14,6 +14,7 @@ import (
 	"math"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -53,6 +54,30 @@ var decoder = func() cbor.DecMode {
 	}
 	return m
 }()
+
+// Bytes is the byte form of v, nil if CBOR would lose a part of values of its type.
+func Bytes(v any) []byte {
+	t := reflect.TypeOf(v)
+	if t == nil {
+		return nil
+	}
+	keeps, known := kept.Load(t)
+	if !known {
+		keeps = lossy(t, t.String(), map[reflect.Type]bool{}) == ""
+		kept.Store(t, keeps)
+	}
+	if keeps != true {
+		return nil
+	}
+	data, err := encoder.Marshal(v)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// kept says of types whether CBOR keeps every part of their values.
+var kept sync.Map
 
 // Check says whether CBOR keeps every part of a T. who begins the error.
 func Check[T any](who string) error {
