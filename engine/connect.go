@@ -51,7 +51,7 @@ func (n *asideNode[K, I, B, O]) push(b *source.Batch[B]) error {
 			n.out.at = max(m.at, m.watermark+1)
 		}
 		if err := n.process(&m, v, &n.out); err != nil {
-			if err := n.bad.record(v, m.at, "", err); err != nil {
+			if err := n.bad.record(v, m.at, 0, err); err != nil {
 				return err
 			}
 		}

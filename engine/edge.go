@@ -265,7 +265,7 @@ func (r *keyRouter[K, T]) dropInvalid(b *source.Batch[T]) error {
 	kept := 0
 	for i, k := range r.ks {
 		if !r.hash.Valid(k) {
-			if err := r.bad.record(b.Values[i], timeOf(b, i), "", errNaNKey); err != nil {
+			if err := r.bad.record(b.Values[i], timeOf(b, i), 0, errNaNKey); err != nil {
 				return err
 			}
 			continue

@@ -26,6 +26,14 @@ type behind struct {
 
 func (b behind) Promise() (promise, why, fix string) { return b.promise, "rows wait", b.fix }
 
+// posts is a plain sink that says itself what it promises.
+type posts struct {
+	enginetest.Collect[event]
+	promise, fix string
+}
+
+func (s *posts) Promise() (promise, why, fix string) { return s.promise, "requests have no key", s.fix }
+
 // TestGuaranteeFromEndToEnd works out what source, pipeline and sink come to, and what of them limits it; asked for exactly once, the
 // pipeline is refused with that, or not at all.
 func TestGuaranteeFromEndToEnd(t *testing.T) {
@@ -45,6 +53,9 @@ func TestGuaranteeFromEndToEnd(t *testing.T) {
 	}
 	upsert := func(s engine.Stream[event]) { engine.To(s, "out", &upserts[event]{}) }
 	plain := func(s engine.Stream[event]) { engine.To(s, "out", &enginetest.Collect[event]{}) }
+	says := func(promise, fix string) func(s engine.Stream[event]) {
+		return func(s engine.Stream[event]) { engine.To(s, "out", &posts{promise: promise, fix: fix}) }
+	}
 	for _, c := range []struct {
 		what    string
 		cfg     engine.Config
@@ -57,6 +68,8 @@ func TestGuaranteeFromEndToEnd(t *testing.T) {
 		{"two-phase, unaligned", engine.Config{Dir: "state", Unaligned: true}, from(log), tx, engine.PromiseExactlyOnce, ""},
 		{"two-phase, before a ledger", engine.Config{Dir: "state"}, from(log), before(sink.ExactlyOnce, ""), engine.PromiseExactlyOnce, ""},
 		{"two-phase, before upserts", engine.Config{Dir: "state"}, from(log), before(sink.Repeatable, ""), engine.PromiseInEffect, ""},
+		{"plain, with a key", engine.Config{Dir: "state"}, from(log), says(sink.Repeatable, ""), engine.PromiseInEffect, ""},
+		{"plain, without a key", engine.Config{Dir: "state"}, from(log), says(sink.AtLeastOnce, "another"), engine.PromiseAtLeastOnce, "out"},
 		{"two-phase, before a plain sink", engine.Config{Dir: "state"}, from(log), before(sink.AtLeastOnce, "another"), engine.PromiseAtLeastOnce, "out"},
 		{"idempotent", engine.Config{Dir: "state"}, from(log), upsert, engine.PromiseInEffect, ""},
 		{"plain", engine.Config{Dir: "state"}, from(log), plain, engine.PromiseAtLeastOnce, "out"},
@@ -80,6 +93,9 @@ func TestGuaranteeFromEndToEnd(t *testing.T) {
 			}
 			g := p.Plan().Guarantees[0]
 			if strings.Contains(c.what, "before") && (g.Why != "rows wait" || c.limit != "" && g.Fix != "another") {
+				t.Errorf("%+v doesn't say what the sink says", g)
+			}
+			if strings.Contains(c.what, "plain, with") && (g.Why != "requests have no key" || c.limit != "" && g.Fix != "another") {
 				t.Errorf("%+v doesn't say what the sink says", g)
 			}
 			if g.Promise != c.promise || g.Limit != c.limit || g.Why == "" || (g.Fix == "") != (c.limit == "") {

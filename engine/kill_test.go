@@ -69,6 +69,9 @@ func TestMain(m *testing.M) {
 		batch, _ := time.ParseDuration(os.Getenv("WEIRLINE_SLOW_BATCH"))
 		os.Exit(slowChild(dir, par, batch))
 	}
+	if url := os.Getenv("WEIRLINE_SHOP_URL"); url != "" {
+		os.Exit(shopChild(url))
+	}
 	os.Exit(m.Run())
 }
 

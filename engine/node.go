@@ -153,7 +153,7 @@ func (n *flatNode[I, O]) push(b *source.Batch[I]) error {
 			if n.out.timed && len(n.out.b.Times) > had {
 				n.out.b.Times = n.out.b.Times[:had]
 			}
-			if err := n.bad.record(v, n.out.at, "", err); err != nil {
+			if err := n.bad.record(v, n.out.at, 0, err); err != nil {
 				return err
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/weirline/weirline/deadletter"
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/flight"
@@ -52,6 +53,7 @@ type vertex struct {
 
 	source           *sourceVertex // set for sources
 	commit           committerMaker
+	outlet           deadletter.Outlet                 // of a sink
 	check            []func(ctx context.Context) error // preflights
 	sinkOK, why, fix string                            // guarantee of a sink, for plans: one of sink's; what a sink.Qualified says of it
 
@@ -156,7 +158,7 @@ func (p *Pipeline) Check() error {
 	}
 	if p.cfg.Poison.Policy == PoisonDeadLetter && p.dead == nil {
 		errs = append(errs, fault.New(fault.BadPipeline, "the poison policy is dead letter, but there is no sink for dead letters").
-			WithFix("call DeadLetters with a sink"))
+			WithFix("call DeadLetters or DeadLettersTx with a sink"))
 	}
 	for _, v := range p.vertices {
 		errs = append(errs, p.checkVertex(v)...)
@@ -294,6 +296,8 @@ func (b *builder) poisoner(v *vertex) (*poisoner, error) {
 	b.t.poisoners[v] = p
 	if v.errors {
 		p.policy.Policy = PoisonDeadLetter
+	} else if v == b.t.job.p.dead { // what refuses a dead letter loses it
+		p.policy.Policy = PoisonFail
 	}
 	if p.policy.Policy == PoisonDeadLetter {
 		dead, err := nextOf[DeadLetter](b, v, portDead)

@@ -2,10 +2,11 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/weirline/weirline/deadletter"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/source"
@@ -31,16 +32,7 @@ type Poison struct {
 }
 
 // DeadLetter is a bad record with its provenance.
-type DeadLetter struct {
-	Operator string
-	Raw      []byte    // what was read, if it could not be decoded
-	Value    string    // the value, printed, if it could
-	At       string    // split and position, if known
-	Key      string    // the key, printed, if it has one by now
-	Time     time.Time // event time; zero if none
-	Epoch    uint64    // the epoch the record belongs to
-	Cause    string
-}
+type DeadLetter = deadletter.Letter
 
 // Errors is the stream of bad records of the operator that made s, which then don't go by Config.Poison: each becomes a record
 // here, in the same epoch, with the event time it had. The policy's budget still holds. Bad records of sinks go to DeadLetters.
@@ -67,36 +59,33 @@ type poisoner struct {
 	dead   node[DeadLetter] // nil unless dead letters are wanted
 	one    source.Batch[DeadLetter]
 
-	minute time.Time
-	inMin  int
+	minute deadletter.Minute
 }
 
-// record handles a bad value; a non-nil result fails the task.
-func (p *poisoner) record(v any, at int64, where string, cause error) error {
-	d := DeadLetter{Value: shorten(fmt.Sprintf("%+v", v)), At: where}
+// record handles a bad value, which a destination was asked to take so many times; a non-nil result fails the task.
+func (p *poisoner) record(v any, at int64, attempts int, cause error) error {
+	d := deadletter.Of(v)
+	d.Attempts = attempts
 	return p.handle(d, at, cause)
 }
 
 // keyed handles a bad value that has its key.
 func (p *poisoner) keyed(v, key any, at int64, cause error) error {
-	d := DeadLetter{Value: shorten(fmt.Sprintf("%+v", v)), Key: shorten(fmt.Sprintf("%+v", key))}
+	d := deadletter.Of(v)
+	d.Key = deadletter.Printed(key)
 	return p.handle(d, at, cause)
 }
 
 // reject handles what a reader could not decode.
 func (p *poisoner) reject(r source.Reject, split string) error {
-	at := split
-	if r.At != "" {
-		at = split + " " + r.At
-	}
-	return p.handle(DeadLetter{Raw: r.Raw, At: at}, source.NoTime, r.Err)
+	return p.handle(DeadLetter{Raw: r.Raw, At: strings.TrimSpace(split + " " + r.At)}, source.NoTime, r.Err)
 }
 
 // rejected handles the records of a batch that a sink refused.
 func rejected[T any](p *poisoner, b *source.Batch[T], r *sink.Rejected) error {
 	for i := range b.Values {
 		if cause := r.Errs[i]; cause != nil {
-			if err := p.record(b.Values[i], timeOf(b, i), "", cause); err != nil {
+			if err := p.record(b.Values[i], timeOf(b, i), 1, cause); err != nil {
 				return err
 			}
 		}
@@ -105,15 +94,16 @@ func rejected[T any](p *poisoner, b *source.Batch[T], r *sink.Rejected) error {
 }
 
 func (p *poisoner) handle(d DeadLetter, at int64, cause error) error {
-	d.Operator, d.Cause, d.Epoch = p.op, cause.Error(), p.task.epoch+1
+	now := time.Now()
+	d.Operator, d.Job, d.Task, d.Epoch, d.Found, d.Cause = p.op, p.task.job.cfg.Name, p.task.index, p.task.epoch+1, now.UTC(), cause.Error()
 	if at != source.NoTime {
 		d.Time = time.UnixMicro(at).UTC()
 	}
 	p.stats.poison.Add(1)
 	if p.policy.Policy == PoisonFail {
-		return fault.Wrap(fault.BadRecord, cause, "bad record %s", d.what()).At("operator " + p.op)
+		return fault.Wrap(fault.BadRecord, cause, "bad record %s", d.What()).At("operator " + p.op)
 	}
-	if err := p.budget(cause); err != nil {
+	if err := p.budget(now, cause); err != nil {
 		return err
 	}
 	if p.policy.Policy == PoisonSkip {
@@ -127,43 +117,17 @@ func (p *poisoner) handle(d DeadLetter, at int64, cause error) error {
 }
 
 // budget counts bad records by the minute and logs the first of each minute.
-func (p *poisoner) budget(cause error) error {
-	now := time.Now()
-	if now.Sub(p.minute) >= time.Minute {
-		if p.inMin > 1 {
-			p.log.Warn("bad records in the last minute", "operator", p.op, "records", p.inMin)
-		}
-		p.minute, p.inMin = now, 0
+func (p *poisoner) budget(now time.Time, cause error) error {
+	n, before := p.minute.Add(now)
+	if before > 1 {
+		p.log.Warn("bad records in the last minute", "operator", p.op, "records", before)
 	}
-	p.inMin++
-	if p.inMin == 1 {
+	if n == 1 {
 		p.log.Warn("bad record", "operator", p.op, "error", cause)
 	}
-	if p.policy.Budget > 0 && p.inMin > p.policy.Budget {
-		return fault.Wrap(fault.PoisonBudget, cause, "more than %d bad records in a minute", p.policy.Budget).
+	if p.policy.Budget > 0 && n > p.policy.Budget {
+		return fault.Wrap(fault.PoisonBudget, cause, "more than %d bad records within a minute in one task (Poison.Budget); the last one", p.policy.Budget).
 			At("operator " + p.op)
 	}
 	return nil
-}
-
-func (d DeadLetter) what() string {
-	s := d.Value
-	if d.Key != "" {
-		s = "of key " + d.Key + " " + s
-	}
-	if d.Raw != nil {
-		s = shorten(fmt.Sprintf("%q", d.Raw))
-	}
-	if d.At != "" {
-		s = "at " + d.At + " " + s
-	}
-	return s
-}
-
-func shorten(s string) string {
-	const most = 512
-	if len(s) <= most {
-		return s
-	}
-	return s[:most] + fmt.Sprintf("... (%d bytes)", len(s))
 }

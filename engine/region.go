@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/engine/store"
+	"github.com/weirline/weirline/internal/restart"
 	"github.com/weirline/weirline/sink"
 )
 
@@ -26,7 +27,7 @@ type region struct {
 	att     *attempt // nil while it is down
 	waiting bool     // for another attempt, until no record is being published
 	pause   time.Duration
-	budget  budget
+	budget  restart.Budget
 	stuck   bool // and the log says so
 }
 
@@ -148,7 +149,7 @@ func (c *coord) fail(a *attempt, cause error) error {
 		return err
 	}
 	r.waiting, r.pause = true, pause
-	c.job.log.Warn("restarting", "region", r.name, "in", pause, "attempt", len(r.budget.failures), "error", cause)
+	c.job.log.Warn("restarting", "region", r.name, "in", pause, "attempt", r.budget.Count(), "error", cause)
 	return nil
 }
 

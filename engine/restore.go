@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirline/weirline/engine/store"
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/groups"
 	"github.com/weirline/weirline/state"
 )
 
@@ -100,15 +101,20 @@ func (r *restorer) lists(op string, index, tasks int, into *state.Lists) {
 	}
 }
 
-// writers deals the stored states of an operator's writers to its present tasks.
-func (r *restorer) writers(op string, index, tasks int) [][]byte {
-	var out [][]byte
-	for _, old := range r.rec.Operators[op].Tasks {
-		if old.Writer != nil && old.Index%tasks == index {
-			out = append(out, old.Writer)
-		}
+// writers deals the stored states of an operator's writers to its present tasks; of a keyed stream each task gets the groups it has.
+func (r *restorer) writers(v *vertex, index int, keyed bool) (out [][]byte, _ error) {
+	var owns func(group int) bool
+	if keyed {
+		owns = func(group int) bool { return state.Owner(group, v.tasks, r.job.cfg.KeyGroups) == index }
 	}
-	return out
+	for _, old := range r.rec.Operators[v.name].Tasks {
+		parts, err := groups.Deal(old.Writer, old.Index%v.tasks == index, owns)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, parts...)
+	}
+	return out, nil
 }
 
 // checkDropped refuses a record that has state of operators the pipeline no longer has.

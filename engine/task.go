@@ -62,6 +62,7 @@ type task struct {
 	busyWork   bool
 	alarm      atomic.Int64 // when the first timer in processing time is due, in microseconds; 0 = none. The tick clears it
 	ending     bool
+	draining   bool // all input is here, and finishers aren't done
 	drained    bool
 	lease      time.Time
 	starved    bool // had no room since the last tick
@@ -140,7 +141,7 @@ func (t *task) step() error {
 	if t.capture != nil {
 		t.sweep()
 	}
-	if !t.hasRoom() {
+	if !t.draining && !t.hasRoom() {
 		return t.blocked()
 	}
 	if t.busyWork {
@@ -194,10 +195,13 @@ func (t *task) blocked() error {
 	return t.check()
 }
 
-// idle waits for input. What is partial goes on first; a capture is finished first.
+// idle waits for input, or for destinations at its end. What is partial goes on first; a capture is finished first.
 func (t *task) idle() error {
 	if t.capture != nil && !t.capture.stalled {
 		return nil
+	}
+	if t.draining {
+		return t.finish()
 	}
 	for _, o := range t.outs {
 		o.flush()
@@ -345,15 +349,17 @@ func (t *task) finish() error {
 	if t.drained {
 		return nil
 	}
-	for _, f := range t.finishers {
-		if err := f(); err != nil {
+	for t.draining = true; len(t.finishers) > 0; t.finishers = t.finishers[1:] {
+		if err := t.finishers[0](); errors.Is(err, errUndelivered) {
+			return t.check()
+		} else if err != nil {
 			return err
 		}
 	}
 	if err := t.check(); err != nil {
 		return err
 	}
-	t.drained = true
+	t.draining, t.drained = false, true
 	for _, o := range t.outs {
 		o.send(item{kind: itemEnd})
 	}

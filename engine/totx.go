@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/weirline/weirline/deadletter"
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/source"
@@ -12,13 +13,8 @@ import (
 
 // ToTx writes a stream to a two-phase sink: exactly once, unless the sink says otherwise (sink.Qualified). It needs Config.Dir.
 func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
-	v := add[T](s, name, "sink")
-	v.canPoison = true
-	v.sinkOK = sink.ExactlyOnce
-	if q, ok := sink.As[sink.Qualified](to); ok {
-		v.sinkOK, v.why, v.fix = q.Promise()
-	}
-	s.p.checkSink(v, to)
+	v := addSink(s, name, to, sink.ExactlyOnce)
+	v.outlet = deadletter.TwoPhase(to)
 	v.commit = func(ctx context.Context, t sink.Task) (sink.Committer, error) { return to.Committer(ctx, t) }
 	v.build = func(b *builder) (any, error) {
 		bad, err := b.poisoner(v)
@@ -49,15 +45,31 @@ func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
 // Committer makes the committer of a two-phase sink, for tools that finish what a dead job left. t.Operator is the sink's name, or
 // a former one (Config.Renamed). nil = the pipeline has no such sink. The caller closes it.
 func (p *Pipeline) Committer(ctx context.Context, t sink.Task) (sink.Committer, error) {
-	for name, old := range p.cfg.Renamed {
-		if old == t.Operator {
-			t.Operator = name
-		}
-	}
+	t.Operator = p.today(t.Operator)
 	if v := p.byName[t.Operator]; v != nil && v.commit != nil {
 		return v.commit(ctx, t)
 	}
 	return nil, nil
+}
+
+// Outlet is the way back into a sink, for tools that write dead letters again, and what the sink is called now: name may be a
+// former one (Config.Renamed). nil = the pipeline has no such sink.
+func (p *Pipeline) Outlet(name string) (now string, _ deadletter.Outlet) {
+	now = p.today(name)
+	if v := p.byName[now]; v != nil {
+		return now, v.outlet
+	}
+	return now, nil
+}
+
+// today is what an operator is called now.
+func (p *Pipeline) today(name string) string {
+	for now, old := range p.cfg.Renamed {
+		if old == name {
+			return now
+		}
+	}
+	return name
 }
 
 // committerMaker makes the one committer of an operator.

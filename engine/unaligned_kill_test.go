@@ -52,6 +52,11 @@ func slowChild(dir string, par int, batch time.Duration) int {
 	k := engine.KeyBy(s, func(s sequence) string { return s.K })
 	counted := engine.Process(k, "count", func() *ordered { return &ordered{} })
 	engine.ToTx(counted.Rebalance(), "out", slowFiles{files.TxSink[string]{Dir: filepath.Join(dir, "out")}, batch})
+	return tellEpochs(p)
+}
+
+// tellEpochs runs a pipeline and prints a line for each checkpoint. It returns the exit code.
+func tellEpochs(p *engine.Pipeline) int {
 	end, said := make(chan error, 1), int64(0)
 	go func() { end <- p.Run(context.Background()) }()
 	for {

@@ -204,7 +204,7 @@ func (n *windowNode[K, I, A, O]) after() error {
 
 func (n *windowNode[K, I, A, O]) noTime(b *source.Batch[I]) error {
 	for i, v := range b.Values {
-		if err := n.bad.record(v, timeOf(b, i), "", errNoTime); err != nil {
+		if err := n.bad.record(v, timeOf(b, i), 0, errNoTime); err != nil {
 			return err
 		}
 	}

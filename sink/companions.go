@@ -9,7 +9,8 @@ import (
 // with As, never with a bare type assertion.
 
 // Stateful is a Writer whose unsent records are stored with the epoch instead of being flushed before it. Both calls come
-// from the task's goroutine and must not wait for the destination.
+// from the task's goroutine and must not wait for the destination. Flush is called at the end of input only, and with a context that
+// ends soon: it loses nothing then, and is called again after a barrier that came meanwhile.
 type Stateful interface {
 	// Snapshot returns everything taken and not yet known to be delivered, in a versioned form.
 	Snapshot() ([]byte, error)
@@ -17,6 +18,14 @@ type Stateful interface {
 	// Restore takes back the states of any number of earlier writers, before the first Write. It accepts more than
 	// today's limits allow.
 	Restore(states [][]byte) error
+}
+
+// Grouped is a Stateful Writer that can store what is unsent in parts, by the key group of the records. On a keyed stream the engine calls
+// SnapshotBy in place of Snapshot, and gives each part, after a restore, to the Restore of the task that has the group then.
+type Grouped interface {
+	// SnapshotBy is Snapshot in parts: each is a state as Restore takes it, with the records of one group in the order they were
+	// written. group is called with a record as it was written, by the caller's goroutine only. Groups without records are left out.
+	SnapshotBy(group func(record any) int) (map[int][]byte, error)
 }
 
 // Gated is a Writer or TxWriter that says when it has no room, so that its task can wait without being stuck.
@@ -49,7 +58,8 @@ type RejectedRecord struct {
 // Idempotent is a Sink where writing the same record twice has the effect of writing it once.
 type Idempotent interface{ Idempotent() bool }
 
-// Qualified is a TwoPhase whose promise rests on a destination behind it. Without it a TwoPhase is exactly once.
+// Qualified is a Sink or a TwoPhase whose promise rests on its settings or on a destination behind it. Without it a TwoPhase is exactly
+// once, and a Sink at least once unless it is Idempotent.
 type Qualified interface {
 	// Promise is one of the constants below. It says in half a sentence why, and for AtLeastOnce what to do about it.
 	Promise() (promise, why, fix string)

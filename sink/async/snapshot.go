@@ -19,6 +19,21 @@ var errState = errors.New("bytes end too early or are damaged")
 
 // Snapshot returns what is held, on its way or not, with refused records that nobody has collected.
 func (w *writer[T]) Snapshot() ([]byte, error) {
+	w.gather()
+	defer clear(w.values)
+	out := binary.AppendUvarint([]byte{stateFormat}, uint64(len(w.values)))
+	var last int64
+	for i := range w.values {
+		var err error
+		if out, last, err = w.encode(out, i, last); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// gather notes in values and times what is held, oldest first.
+func (w *writer[T]) gather() {
 	w.mu.Lock()
 	w.values, w.times = w.values[:0], w.times[:0]
 	for n := w.held.oldest; n != nil; n = n.newer {
@@ -28,23 +43,19 @@ func (w *writer[T]) Snapshot() ([]byte, error) {
 	var ev event
 	w.look(&ev)
 	w.mu.Unlock()
-	defer clear(w.values)
 	w.report(ev)
+}
 
-	out := binary.AppendUvarint([]byte{stateFormat}, uint64(len(w.values)))
-	var one []byte
-	last := int64(0)
-	for i, v := range w.values {
-		var err error
-		if one, err = w.cfg.Encode(one[:0], v); err != nil {
-			return nil, fmt.Errorf("encode record for the checkpoint: %w", err)
-		}
-		at := max(last, w.start.Add(w.times[i]).UnixMilli())
-		out = binary.AppendUvarint(out, uint64(at-last))
-		out = append(binary.AppendUvarint(out, uint64(len(one))), one...)
-		last = at
+// encode appends the i-th of what was gathered to a state; last is the time of the record before it there, as encode returned it.
+func (w *writer[T]) encode(out []byte, i int, last int64) ([]byte, int64, error) {
+	one, err := w.cfg.Encode(w.one[:0], w.values[i])
+	if err != nil {
+		return nil, 0, fmt.Errorf("encode record for the checkpoint: %w", err)
 	}
-	return out, nil
+	w.one = one
+	at := max(last, w.start.Add(w.times[i]).UnixMilli())
+	out = binary.AppendUvarint(out, uint64(at-last))
+	return append(binary.AppendUvarint(out, uint64(len(one))), one...), at, nil
 }
 
 // Restore takes the records of all states, oldest first, whatever today's limits are.

@@ -25,6 +25,7 @@ type writer[T any] struct {
 	names   []string                                     // the same, of shards
 	sizes   []int                                        // the same
 	values  []T                                          // scratch of Snapshot
+	one     []byte                                       // the same
 	times   []time.Duration                              // the same
 
 	mu       sync.Mutex
