@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/weirline/weirline/deadletter"
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/store"
 )
@@ -49,6 +50,10 @@ type App struct {
 	// Handlers adds pages, such as prom.Handler(p) under "GET /metrics". Called once before the start, and only if there is
 	// HTTP. "/healthz", "/readyz", "/status" and "/debug/pprof/" are taken. nil = none.
 	Handlers func(mux *http.ServeMux, p *engine.Pipeline)
+
+	// DeadLetters says where the dead letters lie that the command dlq reads unless -letters is given, such as kafka.DeadLetters or
+	// deadletter.Files. nil = only -letters says it.
+	DeadLetters func(ctx context.Context, e *Env) (deadletter.Log, error)
 
 	// After is called when the pipeline has ended, with its error, and also if Build or the start failed after Before. What
 	// it returns replaces that error, nil included. nil = nothing.

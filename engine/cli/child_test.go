@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(withServices{m})
 	case "books":
 		txnApp().Main()
+	case "letters":
+		lettersApp().Main()
 	default:
 		childApp().Main()
 	}

@@ -21,7 +21,8 @@
 //
 // The other commands speak to the running job over a socket in its state directory (status, savepoint, stop, rescale), or look at
 // what is stored without running anything: checkpoint, and txn, which also asks the sinks' committers what a dead job left in
-// their destinations. For txn, Build is called as for -check.
+// their destinations. For txn, Build is called as for -check. dlq looks at dead letters, where -letters or App.DeadLetters says, and
+// writes those of a sink through it again; for dlq replay Build is called too.
 //
 // # Signals and exit codes
 //

@@ -43,13 +43,14 @@ type options struct {
 	takeOver     bool
 
 	savepoint string // stop
-	json      bool   // status, txn
+	json      bool   // status, txn, dlq
 	at        string // checkpoint
 	entries   bool   // checkpoint diff
-	operator  string // checkpoint export
+	operator  string // checkpoint export, dlq
 	stateName string // checkpoint export
 	all       byHand // txn commit, txn abort
 	force     byHand // the same
+	dead      deadFlags
 }
 
 func (o *options) declare(fs *flag.FlagSet, a App) {

@@ -42,6 +42,10 @@ var verbs = []verb{
 		name: "txn", args: "list|explain|commit|abort ...", least: 1, most: manyArgs, subs: finishes, flags: txnFlags, do: (*command).txn,
 		about: "look at the transactions that a dead job left in its destinations, and finish them",
 	},
+	{
+		name: "dlq", args: "ls|show|replay ...", least: 1, most: 2, subs: deadVerbs, flags: dlqFlags, do: (*command).dlq,
+		about: "look at dead letters, and write those of a sink again",
+	},
 }
 
 // sub is the verb of the second word.
