@@ -13,6 +13,7 @@ var shown = map[string][]string{
 	"../README.md":        {"../examples/hello/main.go"},
 	"writing-a-source.md": {"numbers_test.go", "lines_test.go"},
 	"writing-a-sink.md":   {"post_test.go", "append_test.go"},
+	"dead-letters.md":     {"deadletters_test.go"},
 	"streams.md":          {"streams_test.go"},
 	"state.md":            {"state_test.go"},
 	"write-ahead.md":      {"../sink/ahead/example_test.go", "../connector/redis/example_test.go"},
