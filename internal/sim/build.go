@@ -130,7 +130,11 @@ func (t *tailSpec) write(name string, s engine.Stream[Row], inc *incarnation) {
 	case sinkIdem:
 		engine.To[Row](s, name, plain{side: to, same: true})
 	case sinkAsync:
-		engine.To(s, name, to.background())
+		if t.size%2 == 0 {
+			engine.ToKeyed(engine.KeyBy(s, func(r Row) int { return r.Key }), name, to.background())
+		} else {
+			engine.To(s, name, to.background())
+		}
 	}
 }
 
