@@ -44,13 +44,6 @@ func LettersToKafka(brokers []string, build func(p *engine.Pipeline)) cli.App {
 	}
 }
 
-// ByUser keeps each user's events in order, also when the job goes on at another parallelism.
-func ByUser(events engine.Stream[Event], out async.Sink[Event]) {
-	user := func(e Event) string { return e.User }
-	out.Key = user
-	engine.ToKeyed(engine.KeyBy(events, user), "out", out)
-}
-
 func TestLetters(t *testing.T) {
 	dir, state := t.TempDir(), t.TempDir()
 	p := Letters(engine.Config{Name: "docs", Dir: state, Parallelism: 1}, dir)

@@ -10,6 +10,7 @@ import (
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/operators"
+	"github.com/weirline/weirline/sink/async"
 	"github.com/weirline/weirline/state"
 )
 
@@ -41,6 +42,13 @@ func LastTenMinutes(hits engine.Keyed[string, Hit]) engine.Stream[Hits] {
 		func(n *int64, _ Hit) { *n++ },
 		func(into, from *int64) { *into += *from },
 		func(page string, span engine.Span, n *int64) Hits { return Hits{page, span.End, *n} })
+}
+
+// ByUser keeps each user's events in order, also when the job goes on at another parallelism.
+func ByUser(events engine.Stream[Event], out async.Sink[Event]) {
+	user := func(e Event) string { return e.User }
+	out.Key = user
+	engine.ToKeyed(engine.KeyBy(events, user), "out", out)
 }
 
 // Limit says how many hits of a page are let through.
