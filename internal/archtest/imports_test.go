@@ -191,6 +191,12 @@ var layers = []layer{
 		append([]string{"internal/s3client", "github.com/aws/aws-sdk-go-v2"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
 	},
+	{[]string{"internal/rest"}, nil, "requests by HTTP, which connectors share; it knows none of them"},
+	{
+		[]string{"connector/http"},
+		append([]string{"internal/rest"}, toolkits...),
+		"a connector has its toolkits and one client library, and no engine",
+	},
 	{
 		[]string{"connector/redis"},
 		append([]string{"github.com/redis/go-redis"}, toolkits...),
