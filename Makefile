@@ -5,7 +5,7 @@ SHELL := bash
 
 tool := go tool -modfile=tools/go.mod
 
-# What the tests of a package need decides its stage: nothing, a real Kafka, Redis, S3, PostgreSQL or MariaDB, or whole processes to kill.
+# What the tests of a package need decides its stage: nothing, a real Kafka, Redis, S3, PostgreSQL, MariaDB or OpenSearch, or whole processes to kill.
 uses_services := go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep '/internal/testsvc[] ]' | cut -d' ' -f1
 service_packages := $(uses_services) | grep -v '/examples/'
 crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog ./internal/matrix; } | sort -u
@@ -16,7 +16,7 @@ unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packa
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-deps: ## install what the tests need: gcc, Java 17, Maven, Redis, PostgreSQL, PgBouncer, MariaDB, Chromium, the Kafka broker, an object store
+deps: ## install what the tests need: gcc, Java 17, Maven, Redis, PostgreSQL, PgBouncer, MariaDB, Chromium, the Kafka broker, OpenSearch, an object store
 	@scripts/deps.sh
 
 build: ## bin/weblog and bin/workloads, static
@@ -44,7 +44,7 @@ test: deps ## all tests: unit with -race, then services, then the seeded crash t
 test-unit: ## only the tests that need no service, with -race
 	go test -race -shuffle=on $$($(unit_packages))
 
-test-services: deps ## only the tests with a real Kafka, Redis, S3, PostgreSQL or MariaDB
+test-services: deps ## only the tests with a real Kafka, Redis, S3, PostgreSQL, MariaDB or OpenSearch
 	go test -race -p 1 $$($(service_packages))
 
 test-crash: deps ## only the tests that kill processes

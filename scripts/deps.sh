@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Gets what the tests need beyond Go: a C compiler (for -race), Java 17, Redis, PostgreSQL, PgBouncer, MariaDB, Chromium, the Kafka
-# broker's jars and versitygw, an object store.
+# broker's jars, OpenSearch's jars, and versitygw, an object store.
 #
 #   scripts/deps.sh
 #
 # Safe to run again at any time; does nothing, quickly, when all is there. Packages are installed with apt-get, as root
 # only; without root it prints the line to run. The jars go to ${WEIRLINE_CACHE:-$HOME/.cache/weirline}/kafka-4.3.1, with
-# an archive of their loaded classes that halves the time a broker takes to start. versitygw is built by go install (one or
+# an archive of their loaded classes that halves the time a broker takes to start; OpenSearch's (43 MB) go to opensearch-2.19.6
+# in the same way, with a small launcher compiled from scripts/opensearch/TestNode.java. versitygw is built by go install (one or
 # two minutes, 61 MB) into versitygw-1.8.0 beside them.
 set -euo pipefail
 
@@ -14,8 +15,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kafka_version=4.3.1
 cache=${WEIRLINE_CACHE:-$HOME/.cache/weirline}
 jars=$cache/kafka-$kafka_version
+opensearch_version=2.19.6
+opensearch=$cache/opensearch-$opensearch_version
 versitygw_version=1.8.0
 versitygw=$cache/versitygw-$versitygw_version
+
+jvm=(-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1)
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
@@ -30,7 +35,8 @@ java_ok() {
 missing_packages() {
   have gcc || echo gcc
   java_ok || echo openjdk-17-jre-headless
-  [ -d "$jars" ] || have mvn || echo maven
+  { [ -d "$jars" ] && [ -d "$opensearch" ]; } || have mvn || echo maven
+  [ -d "$opensearch" ] || have javac || echo openjdk-17-jdk-headless
   have redis-server || echo redis-server
   have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
   have mariadbd || [ -x /usr/sbin/mariadbd ] || echo mariadb-server
@@ -85,10 +91,30 @@ fetch_kafka() {
   [ -d "$jars" ] # when two runs race, the first one's copy is as good
 }
 
-# Runs a broker once and has the JVM save its classes when it ends. The archive holds the jars' paths, so they must be
-# in their final place. Nothing depends on it but time: a failure is only reported.
-archive_classes() {
-  local port=$((20000 + RANDOM % 9999)) pid
+# save_classes JARS PORT ARGUMENTS...: runs java with ARGUMENTS until PORT is open, and has the JVM save its classes when it ends. The
+# archive holds the jars' paths, so they must be in their final place. Nothing depends on it but time: a failure is only reported.
+save_classes() {
+  local dir=$1 port=$2 pid
+  shift 2
+  java "${jvm[@]}" -cp "$dir/*" "-XX:ArchiveClassesAtExit=$tmp/classes.jsa" "$@" >>"$tmp/log" 2>&1 &
+  pid=$!
+  for _ in $(seq 300); do
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill "$pid" 2>/dev/null || true
+  wait "$pid" || true # 143: ended by the signal
+  if ! mv "$tmp/classes.jsa" "$dir/classes.jsa"; then
+    echo "deps.sh: no class archive in $dir; its servers will start more slowly:" >&2
+    tail -n 5 "$tmp/log" >&2
+  fi
+  rm -rf "$tmp"
+  tmp=
+}
+
+archive_kafka() {
+  local port=$((20000 + RANDOM % 9999))
   tmp=$(mktemp -d "$cache/.kafka.XXXXXX")
   cat >"$tmp/server.properties" <<EOF
 process.roles=broker,controller
@@ -99,22 +125,31 @@ controller.quorum.voters=1@127.0.0.1:$((port + 1))
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1))
 log.dirs=$tmp/data
 EOF
-  local jvm=(java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*")
-  "${jvm[@]}" kafka.tools.StorageTool format -t d2VpcmxpbmUtdGVzdC1rYQ -c "$tmp/server.properties" >"$tmp/log" 2>&1
-  "${jvm[@]}" "-XX:ArchiveClassesAtExit=$tmp/classes.jsa" kafka.Kafka "$tmp/server.properties" >>"$tmp/log" 2>&1 &
-  pid=$!
-  for _ in $(seq 300); do
-    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-    kill -0 "$pid" 2>/dev/null || break
-    sleep 0.1
-  done
-  kill "$pid" 2>/dev/null || true
-  wait "$pid" || true # 143: ended by the signal
-  if ! mv "$tmp/classes.jsa" "$jars/classes.jsa"; then
-    echo "deps.sh: no class archive; brokers will start more slowly:" >&2
-    tail -n 5 "$tmp/log" >&2
-  fi
-  rm -rf "$tmp"
+  java "${jvm[@]}" -cp "$jars/*" kafka.tools.StorageTool format -t d2VpcmxpbmUtdGVzdC1rYQ -c "$tmp/server.properties" >"$tmp/log" 2>&1
+  save_classes "$jars" "$port" kafka.Kafka "$tmp/server.properties"
+}
+
+archive_opensearch() {
+  local port=$((20000 + RANDOM % 9999))
+  tmp=$(mktemp -d "$cache/.opensearch.XXXXXX")
+  mkdir "$tmp/config"
+  save_classes "$opensearch" "$port" TestNode "path.home=$tmp" node.name=once discovery.type=single-node network.host=127.0.0.1 \
+    "http.port=$port" "transport.port=$((port + 1))"
+}
+
+# The jars have no launcher of their own: the distribution's is replaced by ours, compiled beside them.
+fetch_opensearch() {
+  mkdir -p "$cache"
+  tmp=$(mktemp -d "$cache/.opensearch.XXXXXX")
+  mvn -B -q -ntp -f "$here/opensearch/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$tmp"
+  ls "$tmp"/opensearch-"$opensearch_version".jar >/dev/null
+  javac -cp "$tmp/*" -d "$tmp/classes" "$here/opensearch/TestNode.java"
+  jar -cf "$tmp/testnode.jar" -C "$tmp/classes" . # the class archive takes jars only
+  rm -r "$tmp/classes"
+  chmod 755 "$tmp"
+  if mv -T "$tmp" "$opensearch" 2>/dev/null; then tmp=; fi
+  [ -d "$opensearch" ] # when two runs race, the first one's copy is as good
+  [ -z "$tmp" ] || rm -rf "$tmp"
   tmp=
 }
 
@@ -134,5 +169,7 @@ packages=$(missing_packages)
 # shellcheck disable=SC2086  # a list of words
 [ -z "$packages" ] || install_packages $packages
 [ -d "$jars" ] || fetch_kafka
-[ -e "$jars/classes.jsa" ] || archive_classes
+[ -e "$jars/classes.jsa" ] || archive_kafka
+[ -d "$opensearch" ] || fetch_opensearch
+[ -e "$opensearch/classes.jsa" ] || archive_opensearch
 [ -d "$versitygw" ] || build_versitygw

@@ -1,5 +1,5 @@
-// Package testsvc starts real services, a Kafka broker, a Redis server, an object store (S3), a PostgreSQL and a MariaDB, for
-// tests, crash tests and benchmarks.
+// Package testsvc starts real services, a Kafka broker, a Redis server, an object store (S3), a PostgreSQL, a MariaDB and an OpenSearch
+// node, for tests, crash tests and benchmarks.
 // Nothing but this project's own tests and tools imports it.
 //
 // A test that only needs a server shares one with the other tests of its binary:
@@ -15,9 +15,10 @@
 //	}
 //
 // The shared servers are for tests that leave them alone: use topic and key names of your own, never Kill, Pause or
-// Stop them. A test that does takes a private server with [NewKafka], [NewRedis], [NewS3], [NewPostgres] or
-// [NewMariaDB], which ends with the test; [NewPgBouncer] puts a pooler before a PostgreSQL. Programs without a *testing.T use
-// [StartKafka], [StartRedis], [StartS3], [StartPostgres] and [StartMariaDB] with a directory of their own and call Stop.
+// Stop them. A test that does takes a private server with [NewKafka], [NewRedis], [NewS3], [NewPostgres],
+// [NewMariaDB] or [NewOpenSearch], which ends with the test; [NewPgBouncer] puts a pooler before a PostgreSQL. Programs without a
+// *testing.T use [StartKafka], [StartRedis], [StartS3], [StartPostgres], [StartMariaDB] and [StartOpenSearch] with a directory of their
+// own and call Stop.
 //
 // Every server listens on 127.0.0.1 on free ports, keeps its data in its own directory and survives [KafkaServer.Kill]
 // followed by [KafkaServer.Restart] with everything it acknowledged, at the same address. On Linux a server never
@@ -29,5 +30,5 @@
 //
 // The methods of one server may be called from several goroutines, but Kill, Restart and Stop of the same server are
 // the caller's to order. Start, Restart and Stop block until the server answers or is gone: about 2 to 4 s for Kafka,
-// 0.1 s for Redis, 0.5 s for the object store, 1 s for PostgreSQL and for MariaDB.
+// 0.1 s for Redis, 0.5 s for the object store, 1 s for PostgreSQL and for MariaDB, 3 to 4 s for OpenSearch.
 package testsvc

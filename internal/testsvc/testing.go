@@ -17,11 +17,12 @@ var shared struct {
 	s3     *S3Server
 	pg     *PostgresServer
 	maria  *MariaDBServer
+	search *OpenSearchServer
 	dirs   []string
 }
 
 // Main runs the tests, stops the shared servers, removes their data and returns the exit code for [os.Exit]. A test
-// binary that uses [Kafka], [Redis], [S3], [Postgres] or [MariaDB] calls it from TestMain.
+// binary that uses [Kafka], [Redis], [S3], [Postgres], [MariaDB] or [OpenSearch] calls it from TestMain.
 func Main(m *testing.M) int {
 	shared.mu.Lock()
 	shared.inMain = true
@@ -48,12 +49,16 @@ func stopShared() {
 	if shared.maria != nil {
 		shared.maria.Kill()
 	}
+	if shared.search != nil {
+		shared.search.Kill()
+	}
 	for _, dir := range shared.dirs {
 		if err := os.RemoveAll(dir); err != nil {
 			fmt.Fprintf(os.Stderr, "testsvc: remove data of a shared server: %v\n", err)
 		}
 	}
-	shared.kafka, shared.redis, shared.s3, shared.pg, shared.maria, shared.dirs, shared.inMain = nil, nil, nil, nil, nil, nil, false
+	shared.kafka, shared.redis, shared.s3, shared.pg, shared.maria, shared.search = nil, nil, nil, nil, nil, nil
+	shared.dirs, shared.inMain = nil, false
 }
 
 // Kafka returns the broker that the tests of this binary share, started at the first call. Leave it running, and use
@@ -96,6 +101,15 @@ func MariaDB(t testing.TB) *MariaDBServer {
 	t.Helper()
 	return share(t, &shared.maria, func(dir string) (*MariaDBServer, error) {
 		return StartMariaDB(context.Background(), dir, MariaDBOptions{})
+	})
+}
+
+// OpenSearch returns the node that the tests of this binary share, started at the first call. Leave it running, and use indices of
+// your own. The binary needs [Main].
+func OpenSearch(t testing.TB) *OpenSearchServer {
+	t.Helper()
+	return share(t, &shared.search, func(dir string) (*OpenSearchServer, error) {
+		return StartOpenSearch(context.Background(), dir, OpenSearchOptions{})
 	})
 }
 
@@ -175,4 +189,15 @@ func NewMariaDB(t testing.TB, o MariaDBOptions) *MariaDBServer {
 	}
 	t.Cleanup(m.Kill)
 	return m
+}
+
+// NewOpenSearch starts a node for this test alone and ends it, its data too, with the test.
+func NewOpenSearch(t testing.TB, o OpenSearchOptions) *OpenSearchServer {
+	t.Helper()
+	s, err := StartOpenSearch(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	return s
 }
