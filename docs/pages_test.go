@@ -18,10 +18,12 @@ var shown = map[string][]string{
 	"state.md":            {"state_test.go"},
 	"write-ahead.md":      {"../sink/ahead/example_test.go", "../connector/redis/example_test.go"},
 
-	"connectors/files.md":    {"../connector/files/example_test.go"},
-	"connectors/mysql.md":    {"../connector/mysql/example_test.go"},
-	"connectors/objects.md":  {"../connector/objects/example_test.go"},
-	"connectors/postgres.md": {"../connector/postgres/example_test.go"},
+	"connectors/files.md":      {"../connector/files/example_test.go"},
+	"connectors/http.md":       {"../connector/http/example_test.go"},
+	"connectors/mysql.md":      {"../connector/mysql/example_test.go"},
+	"connectors/objects.md":    {"../connector/objects/example_test.go"},
+	"connectors/opensearch.md": {"../connector/opensearch/example_test.go"},
+	"connectors/postgres.md":   {"../connector/postgres/example_test.go"},
 }
 
 var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")

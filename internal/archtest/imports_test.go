@@ -193,7 +193,7 @@ var layers = []layer{
 	},
 	{[]string{"internal/rest"}, nil, "requests by HTTP, which connectors share; it knows none of them"},
 	{
-		[]string{"connector/http"},
+		[]string{"connector/http", "connector/opensearch"},
 		append([]string{"internal/rest"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
 	},
