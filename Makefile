@@ -56,7 +56,7 @@ race: deps ## every test with -race, the crash tests too
 bench: ## each benchmark beside its limit (xlimit = time per record of ours / of the limit)
 	go test -run '^$$' -bench . ./benchmarks/
 
-bench-services: deps ## exactly once on a real Kafka, PostgreSQL and MariaDB, beside the bare client libraries: time, cost, pauses
+bench-services: deps ## sinks on a real Kafka, PostgreSQL, MariaDB and OpenSearch, beside the bare client libraries: time, cost, pauses
 	go test -run '^$$' -bench . -timeout 25m ./benchmarks/services/
 
 fuzz: ## every fuzz target, FUZZTIME each (default 10s)

@@ -13,6 +13,8 @@
 //	pause-once-ms    the same of a job that commits once, at its end
 //	pause-held-ms    the same with each commit held up by half a second
 //
+// HTTP and OpenSearch have the first four only: their sinks are at least once or idempotent, beside loops that post batches.
+//
 // With -short there is one round of few records, to show that all works. Every run's answer is read back and checked. See README.md
 // beside this directory for what the figures mean.
 package services
