@@ -16,8 +16,8 @@
 //
 // The shared servers are for tests that leave them alone: use topic and key names of your own, never Kill, Pause or
 // Stop them. A test that does takes a private server with [NewKafka], [NewRedis], [NewS3], [NewPostgres],
-// [NewMariaDB] or [NewOpenSearch], which ends with the test; [NewPgBouncer] puts a pooler before a PostgreSQL. Programs without a
-// *testing.T use [StartKafka], [StartRedis], [StartS3], [StartPostgres], [StartMariaDB] and [StartOpenSearch] with a directory of their
+// [NewMariaDB] or [NewOpenSearch], which ends with the test; [NewPgBouncer] puts a pooler before a PostgreSQL, [NewRedisCluster] makes
+// a cluster of three masters. Programs without a *testing.T use [StartKafka], [StartRedis], [StartS3], [StartPostgres], [StartMariaDB] and [StartOpenSearch] with a directory of their
 // own and call Stop.
 //
 // Every server listens on 127.0.0.1 on free ports, keeps its data in its own directory and survives [KafkaServer.Kill]
@@ -30,5 +30,5 @@
 //
 // The methods of one server may be called from several goroutines, but Kill, Restart and Stop of the same server are
 // the caller's to order. Start, Restart and Stop block until the server answers or is gone: about 2 to 4 s for Kafka,
-// 0.1 s for Redis, 0.5 s for the object store, 1 s for PostgreSQL and for MariaDB, 3 to 4 s for OpenSearch.
+// 0.1 s for Redis, 3 s for a cluster of them, 0.5 s for the object store, 1 s for PostgreSQL and for MariaDB, 3 to 4 s for OpenSearch.
 package testsvc

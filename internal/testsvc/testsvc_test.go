@@ -264,6 +264,31 @@ func TestRedisWantsPassword(t *testing.T) {
 	}
 }
 
+func TestRedisClusterGoesOnWithoutANode(t *testing.T) {
+	c := testsvc.NewRedisCluster(t)
+	cl := c.Client()
+	defer cl.Close()
+	keys := []string{"a", "b", "c"} // slots 15495, 3300 and 7365: one on each node
+	for _, k := range keys {
+		if err := cl.Set(t.Context(), k, "1", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Nodes[1].Kill()
+	if err := errors.Join(cl.Set(t.Context(), "a", "2", 0).Err(), cl.Set(t.Context(), "b", "2", 0).Err()); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.Set(t.Context(), "c", "2", 0).Err(); err == nil {
+		t.Fatal("a killed node took a key")
+	}
+	if err := errors.Join(c.Nodes[1].Restart(t.Context()), c.Ready(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := cl.Get(t.Context(), "c").Result(); err != nil || got != "1" {
+		t.Fatalf("after the restart: %q, %v", got, err)
+	}
+}
+
 func TestStartKafkaNamesWhatIsMissing(t *testing.T) {
 	t.Setenv("WEIRLINE_CACHE", filepath.Join(t.TempDir(), "empty"))
 	_, err := testsvc.StartKafka(t.Context(), t.TempDir(), testsvc.KafkaOptions{})
