@@ -24,6 +24,7 @@ var shown = map[string][]string{
 	"connectors/objects.md":    {"../connector/objects/example_test.go"},
 	"connectors/opensearch.md": {"../connector/opensearch/example_test.go"},
 	"connectors/postgres.md":   {"../connector/postgres/example_test.go"},
+	"connectors/redis.md":      {"../connector/redis/example_test.go"},
 }
 
 var goBlock = regexp.MustCompile("(?s)```go\n(.*?)```")

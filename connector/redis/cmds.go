@@ -18,6 +18,9 @@ type Cmds struct {
 	prefix string
 	cmds   []*goredis.Cmd
 	err    error // the first mistake of the present record
+
+	keyOnly bool // collect nothing but the first key
+	key     string
 }
 
 // Set sets key to value.
@@ -50,6 +53,18 @@ func (c *Cmds) SAdd(key string, members ...any) { c.add("sadd", key, members...)
 // SRem removes members of the set at key.
 func (c *Cmds) SRem(key string, members ...any) { c.add("srem", key, members...) }
 
+// SetList makes the list at key consist of values, at once for whoever reads it.
+func (c *Cmds) SetList(key string, values ...any) {
+	if len(values) == 0 {
+		c.Del(key)
+		return
+	}
+	c.put("eval", key, []any{"eval", setList, 1}, values)
+}
+
+// setList replaces a list as a whole.
+const setList = `redis.call('del', KEYS[1]) for i = 1, #ARGV do redis.call('rpush', KEYS[1], ARGV[i]) end return 1`
+
 // Del removes key.
 func (c *Cmds) Del(key string) { c.add("del", key) }
 
@@ -67,9 +82,17 @@ func (c *Cmds) pairs(name, key string, args []any) bool {
 	return false
 }
 
-func (c *Cmds) add(name, key string, args ...any) {
-	all := make([]any, 2, 2+len(args))
-	all[0], all[1] = name, c.prefix+key
+func (c *Cmds) add(name, key string, args ...any) { c.put(name, key, []any{name}, args) }
+
+// put adds a command: its head, then the key, then args.
+func (c *Cmds) put(name, key string, head, args []any) {
+	if c.keyOnly {
+		if c.key == "" {
+			c.key = c.prefix + key
+		}
+		return
+	}
+	all := append(append(make([]any, 0, len(head)+1+len(args)), head...), c.prefix+key)
 	for _, a := range args {
 		v, err := plain(a)
 		if err != nil {

@@ -1,4 +1,4 @@
-// Package redis writes records to a Redis server.
+// Package redis writes records to a Redis server or a cluster.
 //
 //	out := redis.Sink[Count]{
 //		Addr:   "localhost:6379",
@@ -18,8 +18,9 @@
 // then kept for each name. A batch repeated after a timeout can meet its own late first execution inside a server that was
 // frozen meanwhile; both set the same values.
 //
-// Commands that add to what is there (INCRBY, RPUSH, XADD) would count twice: they are for [MarkedSink], behind a write-ahead sink
-// (package ahead).
+// Commands that add to what is there (INCRBY, RPUSH, XADD under an id of the server's) would count twice: they are for
+// [MarkedSink], which is at least once, and exactly once behind a write-ahead sink (package ahead). A list set as a whole
+// ([Cmds.SetList]) and an entry of a stream under an id made of the record ([Cmds.XAddID]) may be repeated.
 //
 // A record's commands aren't a transaction: one that is refused may have been executed in part.
 //
@@ -36,5 +37,9 @@
 // The client library prints each refused connection by a logger of its own, common to the whole process; a binary that
 // doesn't want these lines calls the library's SetLogger.
 //
-// One server, or one address that leads to the present master; clusters aren't supported.
+// # Clusters
+//
+// With Addrs the client library finds the node of each key, also when keys move or a node fails over. Each node is a shard of
+// package async: while one is down, the records of the others keep flowing. Without Addrs Addr is one server, or leads to
+// the present master.
 package redis

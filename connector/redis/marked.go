@@ -29,9 +29,11 @@ import (
 // <Prefix>weirline:mark:<slot>, one for each slot; leave it alone. A record's commands aren't a transaction: of one whose second
 // command is refused, the first is done, and done again if the record is tried again.
 //
-// Used alone, by engine.To, it is at least once. It implements [sink.Sink], [sink.Preflight] and [ahead.Marked].
+// Used alone, by engine.To, it is at least once: a command may be carried out again, which adds again. In a cluster all keys must
+// be on one node, by a Prefix such as "{views}:". It implements [sink.Sink], [sink.Qualified], [sink.Preflight] and [ahead.Marked].
 type MarkedSink[T any] struct {
-	Addr     string      // host:port. Unset: localhost:6379
+	Addr     string      // host:port. Unset: localhost:6379, or Addrs
+	Addrs    []string    // of a cluster: host:port of some of its nodes. Unset: one server, Addr
 	Username string      // unset: the server's default user
 	Password string      // unset: none
 	TLS      *tls.Config // unset: no TLS
@@ -42,10 +44,14 @@ type MarkedSink[T any] struct {
 	// Do says by which commands a record is written. An error makes the record a rejected one; none of its commands is
 	// sent then. A command has a thousand arguments at most.
 	Do func(v T, c *MarkedCmds) error
+
+	// Batching is that of Sink, for a sink used alone; behind an ahead.Sink it says nothing.
+	Batching async.Sink[T]
 }
 
 var (
 	_ sink.Sink[string]    = MarkedSink[string]{}
+	_ sink.Qualified       = MarkedSink[string]{}
 	_ sink.Preflight       = MarkedSink[string]{}
 	_ ahead.Marked[string] = MarkedSink[string]{}
 )
@@ -65,6 +71,17 @@ func (c *MarkedCmds) ZIncrBy(key string, n float64, member any) { c.add("zincrby
 // RPush appends values to the list at key.
 func (c *MarkedCmds) RPush(key string, values ...any) { c.add("rpush", key, values...) }
 
+// LPush puts values before the first of the list at key, one after the other.
+func (c *MarkedCmds) LPush(key string, values ...any) { c.add("lpush", key, values...) }
+
+// SetList makes the list at key consist of values.
+func (c *MarkedCmds) SetList(key string, values ...any) {
+	c.Del(key)
+	if len(values) > 0 {
+		c.RPush(key, values...)
+	}
+}
+
 // XAdd appends an entry of fields and values, in pairs, to the stream at key.
 func (c *MarkedCmds) XAdd(key string, fieldsAndValues ...any) {
 	if c.pairs("xadd", key, fieldsAndValues) {
@@ -74,11 +91,19 @@ func (c *MarkedCmds) XAdd(key string, fieldsAndValues ...any) {
 
 // sink is the one that has the connection.
 func (s MarkedSink[T]) sink() Sink[T] {
-	plain := Sink[T]{Addr: s.Addr, Username: s.Username, Password: s.Password, TLS: s.TLS, DB: s.DB, Prefix: s.Prefix}
+	plain := Sink[T]{
+		Addr: s.Addr, Addrs: s.Addrs, Username: s.Username, Password: s.Password, TLS: s.TLS, DB: s.DB, Prefix: s.Prefix, Batching: s.Batching,
+	}
 	if s.Do != nil {
 		plain.Do = func(v T, c *Cmds) error { return s.Do(v, &MarkedCmds{c}) }
 	}
 	return plain
+}
+
+// Promise implements sink.Qualified, for a sink used alone: an ahead.Sink makes its own.
+func (s MarkedSink[T]) Promise() (promise, why, fix string) {
+	return sink.AtLeastOnce, "its commands add to what is there, and a batch whose answer is lost is sent again",
+		"put it behind an ahead.Sink (ToTx), which makes it exactly once, or use redis.Sink, whose commands may be repeated"
 }
 
 // Validate says everything that is wrong with the settings. The constructors call it too.
@@ -98,12 +123,16 @@ func (s MarkedSink[T]) MarkWriter(context.Context, sink.Task) (ahead.MarkWriter[
 		return nil, err
 	}
 	plain := s.sink()
+	if plain.clustered() && tag(s.Prefix) == "" {
+		return nil, fault.New(fault.BadPipeline, "redis sink: Prefix %q leaves the keys to several nodes of the cluster, and a mark must be beside its rows", s.Prefix).
+			WithFix(`set Prefix to one with a part in braces, such as "{views}:"`)
+	}
 	return &markWriter[T]{s: plain, client: plain.client()}, nil
 }
 
 type markWriter[T any] struct {
 	s      Sink[T]
-	client *goredis.Client
+	client goredis.UniversalClient
 }
 
 func (w *markWriter[T]) key(slot string) string { return w.s.Prefix + "weirline:mark:" + slot }
@@ -236,8 +265,10 @@ func (w *markWriter[T]) failed(err error) error {
 	switch {
 	case denied(err):
 		return sink.Permanent(w.s.authFailed(err))
-	case elsewhere(err):
+	case elsewhere(err) && !w.s.clustered():
 		return sink.Permanent(w.s.inCluster(err))
+	case alone(err) && w.s.clustered():
+		return sink.Permanent(w.s.notCluster(err))
 	}
 	return fault.Wrap(fault.SinkFailed, err, "write to redis server %s", w.s.addr())
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // send writes a batch by one pipeline.
-func (s Sink[T]) send(ctx context.Context, client *goredis.Client, batch []T) error {
+func (s Sink[T]) send(ctx context.Context, client goredis.UniversalClient, batch []T) error {
 	c := &Cmds{ctx: ctx, prefix: s.Prefix}
 	ends := make([]int, len(batch)) // of each record's commands
 	errs := map[int]error{}
@@ -35,6 +35,8 @@ func (s Sink[T]) send(ctx context.Context, client *goredis.Client, batch []T) er
 			_ = pipe.Process(ctx, cmd) // only queues it
 		}
 		_, failed = pipe.Exec(ctx)
+		settleEntries(ctx, client, c.cmds)
+		s.lookAround(client, failed)
 	}
 	begin := 0
 	for i, end := range ends {
@@ -68,9 +70,11 @@ func (s Sink[T]) judge(cmd *goredis.Cmd, failed error) error {
 		return nil
 	case denied(err):
 		return sink.Permanent(s.authFailed(err))
-	case elsewhere(err):
+	case elsewhere(err) && !s.clustered():
 		return sink.Permanent(s.inCluster(err))
-	case !answered || passing(err):
+	case alone(err) && s.clustered():
+		return sink.Permanent(s.notCluster(err))
+	case !answered || passing(err) || elsewhere(err):
 		return err
 	}
 	return async.Refuse(fault.Wrap(fault.SinkRejected, err, "%s %s", cmd.Name(), keyOf(cmd)))
@@ -78,14 +82,18 @@ func (s Sink[T]) judge(cmd *goredis.Cmd, failed error) error {
 
 func (s Sink[T]) inCluster(err error) error {
 	return fault.Wrap(fault.SinkFailed, err, "write to redis server %s, which is part of a cluster", s.addr()).
-		WithFix("set Addr to a server that isn't part of a cluster")
+		WithFix("set Addrs instead of Addr")
 }
 
 var errNoAnswer = errors.New("redis server didn't answer the command")
 
 func keyOf(cmd goredis.Cmder) string {
-	if args := cmd.Args(); len(args) > 1 {
-		if key, ok := args[1].(string); ok {
+	at := 1
+	if cmd.Name() == "eval" {
+		at = 3
+	}
+	if args := cmd.Args(); len(args) > at {
+		if key, ok := args[at].(string); ok {
 			return key
 		}
 	}
@@ -94,6 +102,15 @@ func keyOf(cmd goredis.Cmder) string {
 
 // denied says whether the server refused user, password or permission.
 func denied(err error) bool { return goredis.IsAuthError(err) || goredis.IsPermissionError(err) }
+
+// lookAround has a cluster's layout read anew, in the background, when a node didn't answer: another may have taken its place.
+func (s Sink[T]) lookAround(client goredis.UniversalClient, failed error) {
+	if cluster, ok := client.(*goredis.ClusterClient); ok && failed != nil {
+		if _, answered := errors.AsType[goredis.Error](failed); !answered {
+			cluster.ReloadState(context.Background())
+		}
+	}
+}
 
 // elsewhere says whether the key belongs to another server of a cluster.
 func elsewhere(err error) bool {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -25,11 +26,12 @@ const (
 
 // Sink writes records to Redis. Do is needed. It implements [sink.Sink], [sink.Idempotent] and [sink.Preflight].
 type Sink[T any] struct {
-	Addr     string      // host:port. Unset: localhost:6379
+	Addr     string      // host:port. Unset: localhost:6379, or Addrs
+	Addrs    []string    // of a cluster: host:port of some of its nodes, from which the others are learned. Unset: one server, Addr
 	Username string      // unset: the server's default user
 	Password string      // unset: none
 	TLS      *tls.Config // unset: no TLS
-	DB       int         // number of the database. Unset: 0
+	DB       int         // number of the database; a cluster has only 0. Unset: 0
 
 	Prefix string // put before every key. Unset: none
 
@@ -38,7 +40,8 @@ type Sink[T any] struct {
 	Do func(v T, c *Cmds) error
 
 	// Batching holds limits, Key, Retry and the codec; see package async. Its Send belongs to this sink. Without Key all
-	// records are in one order, one batch on its way at a time. Unset: async's defaults.
+	// records are in one order, one batch on its way at a time; in a cluster those for one node are. Without Shard, in a
+	// cluster a record's first key says to which node it goes, and each node has its own window. Unset: async's defaults.
 	Batching async.Sink[T]
 }
 
@@ -62,44 +65,62 @@ func (s Sink[T]) Validate() error {
 		errs = append(errs, fault.New(fault.BadPipeline, "redis sink: Batching.Send is set").
 			WithFix("leave Batching.Send out; Do says what is sent"))
 	}
-	if s.DB < 0 {
-		errs = append(errs, fault.New(fault.BadPipeline, "redis sink: DB is %d", s.DB).WithFix("set DB to 0 or more"))
+	if s.DB < 0 || s.DB > 0 && s.clustered() {
+		errs = append(errs, fault.New(fault.BadPipeline, "redis sink: DB is %d", s.DB).WithFix("set DB to 0 or more, and to 0 in a cluster"))
 	}
-	return errors.Join(append(errs, s.batching(nil).Validate())...)
+	if s.clustered() && s.Addr != "" {
+		errs = append(errs, fault.New(fault.BadPipeline, "redis sink: Addr and Addrs are set").
+			WithFix("set Addrs for a cluster, Addr for one server"))
+	}
+	return errors.Join(append(errs, s.batching(nil, nil).Validate())...)
 }
 
-// Writer makes the writer of one task. It connects with the first batch.
+// Writer makes the writer of one task. It connects with the first batch; in a cluster without Batching.Shard it asks before
+// which node has what, for a second at most for each of Addrs that doesn't answer.
 func (s Sink[T]) Writer(ctx context.Context, t sink.Task) (sink.Writer[T], error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	client := s.client()
-	w, err := s.batching(client).Writer(ctx, t)
+	w, err := s.batching(client, s.layout(ctx)).Writer(ctx, t)
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
 	return &writer[T]{Writer: w, client: client}, nil
 }
 
-// batching is the async sink that sends through client.
-func (s Sink[T]) batching(client *goredis.Client) async.Sink[T] {
+// batching is the async sink that sends through client, to a cluster of this layout.
+func (s Sink[T]) batching(client goredis.UniversalClient, l *layout) async.Sink[T] {
 	b := s.Batching
+	if b.Shard == nil && l != nil {
+		b.Shard = func(v T) string { return l.nodeOf(s.firstKey(v)) }
+	}
 	if b.Key == nil {
 		b.Key = func(T) string { return "" }
+		if b.Shard != nil {
+			b.Key = b.Shard
+		}
 	}
 	b.Send = func(ctx context.Context, batch []T) error { return s.send(ctx, client, batch) }
 	return b
 }
 
+// addr is for messages too.
 func (s Sink[T]) addr() string {
-	if s.Addr == "" {
+	switch {
+	case s.clustered():
+		return strings.Join(s.Addrs, ", ")
+	case s.Addr == "":
 		return defaultAddr
 	}
 	return s.Addr
 }
 
 // client leaves repetition and time limits to package async.
-func (s Sink[T]) client() *goredis.Client {
+func (s Sink[T]) client() goredis.UniversalClient {
+	if s.clustered() {
+		return s.clusterClient()
+	}
 	return goredis.NewClient(&goredis.Options{
 		Addr: s.addr(), Username: s.Username, Password: s.Password, TLSConfig: s.TLS, DB: s.DB,
 		MaxRetries: -1, DialerRetries: 1, DialTimeout: dialTimeout,
@@ -112,7 +133,7 @@ func (s Sink[T]) client() *goredis.Client {
 // writer is async's, with connections of its own.
 type writer[T any] struct {
 	sink.Writer[T]
-	client *goredis.Client
+	client goredis.UniversalClient
 }
 
 // Unwrap shows async's companions to sink.As.
@@ -131,6 +152,9 @@ func (w *writer[T]) Close() error {
 func (s Sink[T]) Preflight(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, preflightLimit)
 	defer cancel()
+	if s.clustered() {
+		return s.clusterPreflight(ctx)
+	}
 	client := s.client()
 	defer client.Close()
 	defer closeOnCancel(ctx, client)()
@@ -172,7 +196,7 @@ func (s Sink[T]) authFailed(err error) error {
 
 // closeOnCancel makes a cancelled ctx interrupt calls that wait for the server: the client minds deadlines only. The
 // function it returns takes that back.
-func closeOnCancel(ctx context.Context, client *goredis.Client) func() bool {
+func closeOnCancel(ctx context.Context, client io.Closer) func() bool {
 	return context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			_ = client.Close() // whoever waits gets the error

@@ -16,9 +16,9 @@
 //
 // The shared servers are for tests that leave them alone: use topic and key names of your own, never Kill, Pause or
 // Stop them. A test that does takes a private server with [NewKafka], [NewRedis], [NewS3], [NewPostgres],
-// [NewMariaDB] or [NewOpenSearch], which ends with the test; [NewPgBouncer] puts a pooler before a PostgreSQL, [NewRedisCluster] makes
-// a cluster of three masters. Programs without a *testing.T use [StartKafka], [StartRedis], [StartS3], [StartPostgres], [StartMariaDB] and [StartOpenSearch] with a directory of their
-// own and call Stop.
+// [NewMariaDB] or [NewOpenSearch], which ends with the test; [NewPgBouncer] puts a pooler before a PostgreSQL,
+// [NewRedisCluster] makes a cluster of three masters. Programs without a *testing.T use [StartKafka], [StartRedis], [StartS3],
+// [StartPostgres], [StartMariaDB] and [StartOpenSearch] with a directory of their own and call Stop.
 //
 // Every server listens on 127.0.0.1 on free ports, keeps its data in its own directory and survives [KafkaServer.Kill]
 // followed by [KafkaServer.Restart] with everything it acknowledged, at the same address. On Linux a server never
