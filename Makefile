@@ -11,7 +11,7 @@ service_packages := $(uses_services) | grep -v '/examples/'
 crash_packages := { $(uses_services) | grep '/examples/'; go list ./examples/weblog ./internal/matrix; } | sort -u
 unit_packages := go list ./... | grep -vxFf <($(service_packages); $(crash_packages))
 
-.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted planted-async matrix timeouts storms chaos leaks lint fmt accept ci bench-services
+.PHONY: help deps build run test test-unit test-services test-crash race bench fuzz soak soak-tests mutants planted planted-async matrix timeouts storms budget chaos leaks lint fmt accept ci bench-services
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -93,6 +93,9 @@ timeouts: deps ## the same job down for too long, its store failing, rolled back
 storms: deps ## a job into destinations that are slow, throttling, flapping, hanging, in part bad...: a table; ARGS='-only REGEXP'
 	go build -o bin/storms ./internal/storms
 	bin/storms $(ARGS)
+
+budget: ## lines that authors of the smallest sources and sinks write, beside what they may be
+	@go test -count=1 -v -run '^TestAuthorsBudget$$' ./internal/archtest | sed -n 's/^ *[a-z_]*\.go:[0-9]*: budget: //p; /FAIL/p; /^ *[a-z_]*\.go:[0-9]*: .*fix:/p'
 
 chaos: deps ## a job over a real topic is killed for MINUTES (default 5), then its sums are compared
 	go build -o bin/chaos ./internal/chaos

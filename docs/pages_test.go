@@ -11,8 +11,8 @@ import (
 // shown says which files the Go code of a page must be found in.
 var shown = map[string][]string{
 	"../README.md":        {"../examples/hello/main.go"},
-	"writing-a-source.md": {"numbers_test.go", "lines_test.go"},
-	"writing-a-sink.md":   {"post_test.go", "append_test.go"},
+	"writing-a-source.md": {"numbers_test.go", "lines_test.go", "queue_test.go"},
+	"writing-a-sink.md":   {"latest_test.go", "post_test.go", "append_test.go", "sql/orders_test.go"},
 	"dead-letters.md":     {"deadletters_test.go"},
 	"streams.md":          {"streams_test.go"},
 	"state.md":            {"state_test.go"},
