@@ -47,7 +47,7 @@ type check struct {
 // groups are all checks, in the order of the list of promises.
 func groups() []check {
 	var all []check
-	for _, g := range [][]check{pageChecks(), answerChecks(), killChecks(), faultChecks(), inputChecks(), benchChecks(), workloadChecks(), servicesChecks(), trustChecks(), txnChecks(), docChecks()} {
+	for _, g := range [][]check{pageChecks(), answerChecks(), killChecks(), faultChecks(), inputChecks(), benchChecks(), workloadChecks(), servicesChecks(), trustChecks(), txnChecks(), asyncChecks(), docChecks()} {
 		all = append(all, g...)
 	}
 	return all
