@@ -15,6 +15,8 @@ const (
 	// Ledger copies rows into staging tables, in ordinary transactions, and moves them when the epoch is complete, in a
 	// transaction that notes it in a ledger. Any server will do, and any pooler.
 	Ledger
+
+	plain // of Sink: rows don't wait
 )
 
 const (

@@ -13,7 +13,7 @@ const (
 	maxSlot = maxGID - 1 - txn.TokenLen // what that leaves for a slot's name
 )
 
-// lockKey is the advisory lock that stands for a slot.
+// lockKey is the advisory lock that stands for a slot, or for a session of a plain sink.
 func lockKey(slot string) int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte("weirline:" + slot)) // never fails

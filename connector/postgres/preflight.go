@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/weirline/weirline/internal/fault"
 )
@@ -28,7 +29,8 @@ func (o settings) preflight(ctx context.Context) error {
 	if err := s.checkTable(ctx, o); err != nil {
 		return err
 	}
-	if _, err := s.describe(ctx, o); err != nil {
+	cols, err := s.describe(ctx, o)
+	if err != nil {
 		return err
 	}
 	if err := s.checkNotNull(ctx, o); err != nil {
@@ -38,8 +40,57 @@ func (o settings) preflight(ctx context.Context) error {
 	if _, err := s.exec(ctx, "explain "+o.insertSQL(o.nulls())); err != nil {
 		return s.unfit(err, "check the statement for table %s", o.table.Sanitize())
 	}
-	if o.mode == Ledger {
+	if err := s.checkKeys(ctx, o); err != nil {
+		return err
+	}
+	switch {
+	case o.mode == Ledger:
 		return s.checkLedger(ctx, o)
+	case o.mode == plain && len(o.keys) > 0:
+		return s.checkMany(ctx, o, cols)
+	}
+	return nil
+}
+
+// checkKeys refuses a unique index that is tested only at the end of a transaction: rows can't be replaced by it, which shows when
+// the first is to be. A missing one has shown before.
+func (s *session) checkKeys(ctx context.Context, o settings) error {
+	if len(o.keys) == 0 {
+		return nil
+	}
+	keys := make([]string, len(o.keys))
+	for i, k := range o.keys {
+		keys[i] = literal(k)
+	}
+	late, err := s.column(ctx, fmt.Sprintf(`select indexrelid::regclass::text from pg_index where indrelid = to_regclass(%s) and indisunique and not indimmediate
+ and (select array_agg(attname::text order by attname::text) from pg_attribute where attrelid = indrelid and attnum = any(indkey))
+ = (select array_agg(k order by k) from unnest(array[%s]) k)`, literal(o.table.Sanitize()), strings.Join(keys, ", ")))
+	if err != nil {
+		return s.unfit(err, "look at the indexes of table %s", o.table.Sanitize())
+	}
+	if len(late) > 0 {
+		return refused("make a unique index on Keys that isn't deferrable", "the unique constraint %s of table %s is deferrable, and rows can't be replaced by it",
+			late[0], o.table.Sanitize())
+	}
+	return nil
+}
+
+// checkMany has the server check the statements for many rows.
+func (s *session) checkMany(ctx context.Context, o settings, cols []column) error {
+	if err := s.carriers(ctx, cols); err != nil {
+		return err
+	}
+	for _, st := range []statement{o.upsertMany(cols), o.deleteMany(cols)} {
+		if err := s.ready(ctx, o, &st); err != nil {
+			return err
+		}
+	}
+	if !o.deletes {
+		return nil
+	}
+	sql := fmt.Sprintf("explain delete from %s where %s = null", o.table.Sanitize(), quoted(o.keys[:1]))
+	if _, err := s.exec(ctx, sql); err != nil {
+		return s.unfit(err, "check the statement that deletes from table %s", o.table.Sanitize())
 	}
 	return nil
 }

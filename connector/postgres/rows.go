@@ -52,7 +52,11 @@ func (r *rows) add(i int, values []any) error {
 	}
 	r.buf = binary.BigEndian.AppendUint16(r.buf, uint16(n))
 	for c, v := range values {
-		buf, err := appendField(r.types, r.buf, r.cols[c].oid, v)
+		field := appendField
+		if r.cols[c].text {
+			field = appendTextField
+		}
+		buf, err := field(r.types, r.buf, r.cols[c].oid, v)
 		if err != nil {
 			r.buf = r.buf[:start]
 			return fmt.Errorf("value of column %s: %w", r.cols[c].name, err)
@@ -75,6 +79,25 @@ func appendField(types *pgtype.Map, dst []byte, oid uint32, v any) ([]byte, erro
 	if err != nil {
 		var terr error
 		if buf, terr = appendText(types, dst, oid, v); terr != nil {
+			return nil, err
+		}
+	}
+	if buf == nil {
+		return dst, nil
+	}
+	binary.BigEndian.PutUint32(buf[at:], uint32(len(buf)-at-4))
+	return buf, nil
+}
+
+// appendTextField appends length and bytes of a value's text.
+func appendTextField(types *pgtype.Map, dst []byte, oid uint32, v any) ([]byte, error) {
+	at := len(dst)
+	dst = append(dst, 0xff, 0xff, 0xff, 0xff) // -1
+	text, ok := v.(string)
+	buf := append(dst, text...)
+	if !ok {
+		var err error
+		if buf, err = types.Encode(oid, pgx.TextFormatCode, v, dst); err != nil {
 			return nil, err
 		}
 	}

@@ -24,6 +24,7 @@ type session struct {
 	prepared int  // max_prepared_transactions
 	version  int  // 150018 is 15.18
 	replica  bool // takes no writes
+	pooled   bool // a pooler is in between, which may give each transaction another session of the server
 }
 
 // identity says which database a transaction's id belongs to.
@@ -43,7 +44,7 @@ func (o settings) config() (*pgx.ConnConfig, error) {
 	if _, ok := c.RuntimeParams["application_name"]; !ok {
 		c.RuntimeParams["application_name"] = "weirline"
 	}
-	if o.mode == Ledger { // a pooler may give each statement another session, which knows no prepared ones
+	if o.mode != XA { // a pooler may give each statement another session, which knows no prepared ones
 		c.DefaultQueryExecMode, c.StatementCacheCapacity, c.DescriptionCacheCapacity = pgx.QueryExecModeExec, 0, 0
 	}
 	return c, nil
@@ -58,7 +59,7 @@ select set_config('lock_timeout', '%d', false);`
 const who = `select (select system_identifier::text from pg_control_system()),
  case when pg_is_in_recovery() then '' else left(pg_walfile_name(pg_current_wal_lsn()), 8) end,
  (select oid::text from pg_database where datname = current_database()), current_database()::text,
- current_setting('max_prepared_transactions'), current_setting('server_version_num'), pg_is_in_recovery()::text`
+ current_setting('max_prepared_transactions'), current_setting('server_version_num'), pg_is_in_recovery()::text, pg_backend_pid()::text`
 
 // connect opens a session.
 func (o settings) connect(ctx context.Context) (*session, error) {
@@ -87,7 +88,7 @@ func (o settings) connect(ctx context.Context) (*session, error) {
 }
 
 func (s *session) read(rows [][][]byte) error {
-	if len(rows) != 1 || len(rows[0]) != 7 {
+	if len(rows) != 1 || len(rows[0]) != 8 {
 		return errors.New("the server didn't say who it is")
 	}
 	r := rows[0]
@@ -96,6 +97,7 @@ func (s *session) read(rows [][][]byte) error {
 	s.prepared, err = strconv.Atoi(string(r[4]))
 	s.version, verr = strconv.Atoi(string(r[5]))
 	s.replica = string(r[6]) == "true"
+	s.pooled = string(r[7]) != strconv.FormatUint(uint64(s.conn.PgConn().PID()), 10)
 	return errors.Join(err, verr)
 }
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -74,7 +75,7 @@ var rules = map[string]rule{
 	"428C9": {never, again, "leave generated columns out of Columns"},
 	"53100": {retry, again, "free disk space on the server"},
 	"53200": {retry, again, "raise max_prepared_transactions, or memory or max_locks_per_transaction if the message says so"},
-	"53300": {retry, again, "raise max_connections; each task needs one, and so does the operator's committer"},
+	"53300": {retry, again, "raise max_connections; each task needs one, a plain sink's one for each batch on its way, and so does the committer of a two-phase sink"},
 	"55000": {never, again, fixPrepared},
 	"55006": {retry, again, ""}, // another session is about to finish it
 	"55P03": {retry, again, fixLock},
@@ -88,6 +89,15 @@ func ruleOf(state string) rule {
 		return r
 	}
 	return rules[classOf(state)]
+}
+
+// ruleFor is the rule for what the server answered. The state of a server without prepared transactions has other meanings, too.
+func ruleFor(err error) rule {
+	r := ruleOf(stateOf(err))
+	if stateOf(err) == "55000" && !strings.Contains(err.Error(), "prepared transactions") {
+		r.fix = ""
+	}
+	return r
 }
 
 // stateOf is the SQLSTATE of err, "" if it isn't an answer of the server.
@@ -108,13 +118,13 @@ func spoken(err error) error {
 
 // failed makes an error of what a writer met.
 func failed(err error, what string, args ...any) error {
-	r := ruleOf(stateOf(err))
+	r := ruleFor(err)
 	return faultOf(fault.SinkFailed, r, r.write == never, err, fmt.Sprintf(what, args...))
 }
 
 // unfit makes an error of what a check met. A connection that breaks meanwhile says nothing of the settings.
 func (s *session) unfit(err error, what string, args ...any) error {
-	r := ruleOf(stateOf(err))
+	r := ruleFor(err)
 	if s.conn.IsClosed() || stateOf(err) != "" && r.write == retry {
 		return failed(err, what, args...)
 	}

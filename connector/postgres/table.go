@@ -15,6 +15,11 @@ import (
 type column struct {
 	name string
 	oid  uint32 // of its type; a domain's base type
+
+	// How a statement for many rows has its values, see carriers:
+	text  bool   // as text
+	cast  string // what makes a value of such a text
+	array uint32 // type of the array they are in
 }
 
 func quoted(names []string) string {

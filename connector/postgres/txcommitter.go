@@ -122,8 +122,12 @@ func (r *resource) Clear(ctx context.Context, slots []sink.Slot) error {
 			return err
 		}
 	}
-	if err := s.fence(ctx, slots); err != nil {
-		return err
+	names := make([]string, len(slots))
+	for i, slot := range slots {
+		names[i] = slot.Name
+	}
+	if err := s.fence(ctx, names); err != nil {
+		return uncommitted(err, "end sessions of earlier writers")
 	}
 	if books {
 		if _, err := s.forget(ctx, r.o, slots, ""); err != nil {
@@ -239,21 +243,21 @@ const holders = `select ((l.classid::bigint << 32) | l.objid::bigint)::text, pg_
  and l.database = (select oid from pg_database where datname = current_database())
  and ((l.classid::bigint << 32) | l.objid::bigint) = any('{%s}'::bigint[])`
 
-// fence ends the sessions that hold a slot's lock and waits for their end: a writer whose process has died, or whose
-// connection broke, may have its last statement, PREPARE TRANSACTION, still running there. Behind a pooler a session that holds one
-// is in the middle of that writer's transaction.
-func (s *session) fence(ctx context.Context, slots []sink.Slot) error {
-	keys := make([]string, len(slots))
-	for i, slot := range slots {
-		keys[i] = strconv.FormatInt(lockKey(slot.Name), 10)
+// fence ends the sessions that hold the lock of one of the names, those of slots as a rule, and waits for their end: a writer whose
+// process has died, or whose connection broke, may have its last statement, PREPARE TRANSACTION, still running there. Behind a
+// pooler a session that holds one is in the middle of that writer's transaction.
+func (s *session) fence(ctx context.Context, names []string) error {
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = strconv.FormatInt(lockKey(name), 10)
 	}
 	held, err := s.column(ctx, fmt.Sprintf(holders, strings.Join(keys, ",")))
 	if err != nil {
-		return uncommitted(err, "end sessions of earlier writers")
+		return err
 	}
 	for _, key := range held {
 		if _, err := s.exec(ctx, fmt.Sprintf("select pg_advisory_lock(%s); select pg_advisory_unlock(%s)", key, key)); err != nil {
-			return uncommitted(err, "wait for the end of an earlier writer's session")
+			return err
 		}
 	}
 	return nil

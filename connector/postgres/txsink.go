@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
 )
@@ -76,6 +75,8 @@ type settings struct {
 	mode    Mode
 	schema  string         // of the ledger
 	rejects pgx.Identifier // no parts: the job stops
+	deletes bool           // of Sink: some records remove rows
+	timeout time.Duration  // of Sink: of a statement; 0: none
 }
 
 // upserts says whether rows go in by a statement each.
@@ -97,27 +98,8 @@ func (s TxSink[T]) settings() settings {
 
 // Validate says everything that is wrong with the settings. The constructors call it too.
 func (s TxSink[T]) Validate() error {
-	var errs []error
-	bad := func(fix, what string, args ...any) {
-		errs = append(errs, fault.New(fault.BadPipeline, "postgres sink: "+what, args...).WithFix("%s", fix))
-	}
-	if s.Row == nil {
-		bad("set Row to the function that gives a record's values", "Row is missing")
-	}
-	if !tableName(s.Table) {
-		bad("set Table to a table's name, or to schema.name", "Table is %q", s.Table)
-	}
-	if len(s.Columns) == 0 || hasTwice(s.Columns) {
-		bad("set Columns to the names of the columns that Row gives values for, each once", "Columns is %q", s.Columns)
-	}
-	for _, k := range s.Keys {
-		if !slices.Contains(s.Columns, k) {
-			bad("name it in Columns too, or take it out of Keys", "key %q isn't one of Columns", k)
-		}
-	}
-	if hasTwice(s.Keys) {
-		bad("name each key once", "Keys is %q", s.Keys)
-	}
+	errs := checkTarget(s.Row != nil, s.Table, s.Columns, s.Keys)
+	bad := func(fix, what string, args ...any) { errs = append(errs, wrong(fix, what, args...)) }
 	if s.Rejects != "" && !tableName(s.Rejects) {
 		bad("set Rejects to a table's name, or to schema.name", "Rejects is %q", s.Rejects)
 	}
@@ -129,15 +111,6 @@ func (s TxSink[T]) Validate() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-func tableName(name string) bool {
-	parts := strings.Split(name, ".")
-	return len(parts) <= 2 && !slices.Contains(parts, "")
-}
-
-func hasTwice(names []string) bool {
-	return len(slices.Compact(slices.Sorted(slices.Values(names)))) < len(names)
 }
 
 // TxWriter connects and makes the writer of one task.

@@ -98,7 +98,7 @@ func (x *tx) open(ctx context.Context) error {
 
 // allows says whether the server lets so many tasks have a prepared transaction at once.
 func (s *session) allows(o settings, tasks int) error {
-	if o.mode == Ledger || s.prepared >= max(1, tasks) {
+	if o.mode != XA || s.prepared >= max(1, tasks) {
 		return nil
 	}
 	if s.prepared == 0 {

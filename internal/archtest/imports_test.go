@@ -23,7 +23,7 @@ const (
 // layers is the whole picture; a package that's in none of them is refused.
 var layers = []layer{
 	{
-		[]string{fault, "internal/ring", "internal/meter", "internal/restart"},
+		[]string{fault, "internal/ring", "internal/meter", "internal/restart", "internal/links"},
 		nil,
 		"everything stands on it",
 	},
@@ -214,7 +214,7 @@ var layers = []layer{
 	},
 }
 
-var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "sink/ahead", "sink/parts", "txn", fault}
+var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "sink/ahead", "sink/parts", "txn", "internal/links", fault}
 
 // free are the programs: they may import what they like.
 var free = []string{"internal/mutants", "internal/matrix", "internal/sim", "internal/soak", "examples", "benchmarks", "internal/testsvc", "internal/accept", "internal/archtest", "internal/chaos", "internal/leaks", "internal/storms", "docs"}
