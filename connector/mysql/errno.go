@@ -38,7 +38,7 @@ const (
 	fixGrant   = "grant the user of DSN the right that the message names"
 	fixLock    = "key the stream by the table's unique keys, so that no two tasks write the same row, and look who else holds locks on the table"
 	fixPrimary = "give DSN the address of the primary; this server takes no writes"
-	fixMany    = "raise the limit on connections; each task needs one for each transaction that waits for its commit, two as a rule, and so does the operator's committer"
+	fixMany    = "raise the limit on connections; each task needs one for each transaction that waits for its commit, two as a rule, and so does the operator's committer; a plain sink's task needs one for each batch on its way"
 	fixDisk    = "free disk space on the server"
 	fixColumns = "correct Columns, or add the column"
 	fixXA      = "grant the user of DSN XA_RECOVER_ADMIN (MySQL 8), and look at the server's log"

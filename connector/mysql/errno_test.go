@@ -123,6 +123,6 @@ func TestVersions(t *testing.T) {
 		}
 	}
 	for _, v := range []server{{version: "5.7.1"}, {readOnly: true}, {cluster: true}, {statement: true}} {
-		fails(t, fault.Preflight, "mysql: the server", v.fit())
+		fails(t, fault.Preflight, "mysql: the server", v.fit(settings{}))
 	}
 }

@@ -19,14 +19,13 @@ func (o settings) preflight(ctx context.Context) error {
 	if err != nil {
 		return unfit(err, "look at the server's settings")
 	}
-	if err := v.fit(); err != nil {
+	if err := v.fit(o); err != nil {
 		return err
 	}
-	if _, err := s.query(ctx, "xa recover"); err != nil {
-		return faultOf(fault.Preflight, rule{fix: fixXA}, true, err, "list prepared transactions")
-	}
-	if err := s.checkTokens(ctx, o); err != nil {
-		return err
+	if !o.plain {
+		if err := s.checkXA(ctx, o); err != nil {
+			return err
+		}
 	}
 	if err := s.checkEngine(ctx, o.table); err != nil {
 		return err
@@ -41,19 +40,27 @@ func (o settings) preflight(ctx context.Context) error {
 	return s.checkKeys(ctx, o)
 }
 
+// checkXA looks for what prepared transactions need.
+func (s *session) checkXA(ctx context.Context, o settings) error {
+	if _, err := s.query(ctx, "xa recover"); err != nil {
+		return faultOf(fault.Preflight, rule{fix: fixXA}, true, err, "list prepared transactions")
+	}
+	return s.checkTokens(ctx, o)
+}
+
 func refused(fix, what string, args ...any) error {
 	return fault.New(fault.Preflight, "mysql: "+what, args...).WithFix("%s", fix)
 }
 
 // fit refuses servers that can't do it.
-func (v server) fit() error {
+func (v server) fit(o settings) error {
 	if least := v.tooOld(); least != "" {
 		return refused("use "+least+" or newer", "the server's version is %s", v.version)
 	}
 	if v.readOnly {
 		return refused(fixPrimary, "the server is read only")
 	}
-	if v.cluster {
+	if v.cluster && !o.plain {
 		return refused("use a server outside the cluster", "the server is part of a Galera cluster, which has no XA transactions")
 	}
 	if v.statement {
@@ -97,10 +104,16 @@ func (s *session) tryInsert(ctx context.Context, o settings) error {
 	if err := s.exec(ctx, "explain "+head+o.nulls()+tail); err != nil {
 		return unfit(err, "check the statement for table %s", o.table)
 	}
+	if !o.deletes {
+		return nil
+	}
+	if err := s.exec(ctx, fmt.Sprintf("explain delete from %s where %s = null", o.table, quoted(o.keys[0]))); err != nil {
+		return unfit(err, "check the statement that deletes from table %s", o.table)
+	}
 	return nil
 }
 
-// checkEngine refuses what can't take part in an XA transaction. A table that doesn't exist is left to tryInsert.
+// checkEngine refuses what has no transactions, or can't take part in one of XA. A table that doesn't exist is left to tryInsert.
 func (s *session) checkEngine(ctx context.Context, t table) error {
 	rows, err := s.query(ctx, "select table_type, ifnull(engine, '') from information_schema.tables where "+t.where())
 	if err != nil {
@@ -113,7 +126,7 @@ func (s *session) checkEngine(ctx context.Context, t table) error {
 		return refused("set Table to a table's name", "%s isn't a table", t)
 	}
 	if engine := rows[0][1]; engine != "InnoDB" {
-		return refused(fmt.Sprintf("alter table %s engine = InnoDB", t), "table %s has the engine %s and can't be in an XA transaction", t, engine)
+		return refused(fmt.Sprintf("alter table %s engine = InnoDB", t), "table %s has the engine %s, and the sink's transactions need InnoDB", t, engine)
 	}
 	return nil
 }
@@ -122,12 +135,14 @@ func (s *session) checkEngine(ctx context.Context, t table) error {
 type columnOf struct {
 	name              string
 	optional          bool // may be left out
+	text              bool // has characters
 	generated, unique bool // unique: left out, it never has a value that another row has
 }
 
 func (s *session) columns(ctx context.Context, t table) ([]columnOf, error) {
 	rows, err := s.query(ctx, `select column_name, is_nullable = 'YES', column_default is null or column_default = 'NULL',
- data_type = 'enum', extra like '%auto_increment%', extra like '%VIRTUAL GENERATED%' or extra like '%STORED GENERATED%'
+ data_type = 'enum', extra like '%auto_increment%', extra like '%VIRTUAL GENERATED%' or extra like '%STORED GENERATED%',
+ character_set_name is not null
  from information_schema.columns where `+t.where()+" order by ordinal_position")
 	if err != nil {
 		return nil, unfit(err, "look at table %s", t)
@@ -136,7 +151,7 @@ func (s *session) columns(ctx context.Context, t table) ([]columnOf, error) {
 	for _, r := range rows {
 		null, noDefault, enum, auto, generated := r[1] == "1", r[2] == "1", r[3] == "1", r[4] == "1", r[5] == "1"
 		out = append(out, columnOf{
-			name: r[0], optional: null || !noDefault || enum || auto || generated, generated: generated, unique: auto || null && noDefault && !generated,
+			name: r[0], optional: null || !noDefault || enum || auto || generated, generated: generated, text: r[6] == "1", unique: auto || null && noDefault && !generated,
 		})
 	}
 	return out, nil

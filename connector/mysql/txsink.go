@@ -5,12 +5,10 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
 )
@@ -68,20 +66,16 @@ type settings struct {
 	tokens   table
 	columns  []string
 	keys     []string
-	locks    time.Duration
+	locks    time.Duration // negative: no bound
+	plain    bool          // of Sink: no transactions that others finish
+	deletes  bool          // of Sink: some records remove rows
 }
 
 func (s TxSink[T]) settings() (settings, error) {
-	c, err := mysql.ParseDSN(s.DSN)
+	c, err := configOf(s.DSN)
 	if err != nil {
-		return settings{}, badDSN(err)
+		return settings{}, err
 	}
-	if c.DBName == "" {
-		return settings{}, fault.New(fault.BadPipeline, "mysql sink: DSN names no database").
-			WithFix("set DSN to user:password@tcp(host:port)/database")
-	}
-	c.MultiStatements, c.RejectReadOnly, c.MaxAllowedPacket = true, false, noPacketLimit
-	c.Logger = &mysql.NopLogger{} // what it logs comes as an error, too
 	return settings{
 		config: c, database: c.DBName, table: tableOf(s.Table, c.DBName), tokens: tableOf(cmp.Or(s.Tokens, defaultTokens), c.DBName),
 		columns: slices.Clone(s.Columns), keys: slices.Clone(s.Keys), locks: cmp.Or(s.LockTimeout, defaultLockTimeout),
@@ -90,41 +84,12 @@ func (s TxSink[T]) settings() (settings, error) {
 
 // Validate says everything that is wrong with the settings. The constructors call it too.
 func (s TxSink[T]) Validate() error {
-	var errs []error
-	bad := func(fix, what string, args ...any) {
-		errs = append(errs, fault.New(fault.BadPipeline, "mysql sink: "+what, args...).WithFix("%s", fix))
-	}
-	if s.Row == nil {
-		bad("set Row to the function that gives a record's values", "Row is missing")
-	}
-	if !tableName(s.Table) {
-		bad("set Table to a table's name, or to database.name", "Table is %q", s.Table)
-	}
+	errs := checkTarget(s.Row != nil, s.Table, s.Columns, s.Keys)
 	if s.Tokens != "" && !tableName(s.Tokens) {
-		bad("set Tokens to a table's name, or to database.name", "Tokens is %q", s.Tokens)
-	}
-	if len(s.Columns) == 0 || hasTwice(s.Columns) {
-		bad("set Columns to the names of the columns that Row gives values for, each once", "Columns is %q", s.Columns)
-	}
-	for _, k := range s.Keys {
-		if !slices.Contains(s.Columns, k) {
-			bad("name it in Columns too, or take it out of Keys", "key %q isn't one of Columns", k)
-		}
-	}
-	if hasTwice(s.Keys) {
-		bad("name each key once", "Keys is %q", s.Keys)
+		errs = append(errs, wrong("set Tokens to a table's name, or to database.name", "Tokens is %q", s.Tokens))
 	}
 	_, err := s.settings()
 	return errors.Join(append(errs, s.Lost.Check(), err)...)
-}
-
-func tableName(s string) bool {
-	parts := strings.Split(s, ".")
-	return len(parts) <= 2 && !slices.Contains(parts, "")
-}
-
-func hasTwice(names []string) bool {
-	return len(slices.Compact(slices.Sorted(slices.Values(names)))) < len(names)
 }
 
 // checked is the settings, if all is right with them.
