@@ -71,14 +71,16 @@ func median(xs []float64) float64 {
 	return s[len(s)/2]
 }
 
-// beside reports a job's times beside those of the bare client, and its longest pause in all rounds.
+// beside reports a job's times beside those of the bare client, and its longest pause in all rounds if it was watched.
 func beside(b *testing.B, records int64, ours, bare []float64, p *deliver.Pauses) {
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(ratios(ours, bare)), "xlimit")
 	b.ReportMetric(slices.Min(ratios(ours, bare)), "xlimit-min")
 	b.ReportMetric(float64(records)/median(ours), "rec/s")
 	b.ReportMetric(float64(records)/median(bare), "bare/s")
-	b.ReportMetric(millis(p.Longest()), "pause-ms")
+	if p != nil {
+		b.ReportMetric(millis(p.Longest()), "pause-ms")
+	}
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
@@ -109,6 +111,26 @@ func BenchmarkPostgres(b *testing.B) {
 			beside(b, t.Records, times[1], times[0], &p)
 		})
 	}
+}
+
+// BenchmarkPostgresUpsert replaces rows of a table, without transactions: by unnest of the bare client, and by a job.
+func BenchmarkPostgresUpsert(b *testing.B) {
+	t := openTable(b, short(2_000_000))
+	var times [][]float64
+	for b.Loop() {
+		times = inTurn(b, t.BareUpsert, replaces(t))
+	}
+	beside(b, t.Records, times[1], times[0], nil)
+}
+
+// BenchmarkRedis sets keys, each many times: by pipelines of the bare client, and by a job.
+func BenchmarkRedis(b *testing.B) {
+	t := &deliver.Strings{Addr: testsvc.NewRedis(b, testsvc.RedisOptions{}).Addr, Records: short(3_000_000), Keys: 10_000}
+	var times [][]float64
+	for b.Loop() {
+		times = inTurn(b, t.Bare, sets(t))
+	}
+	beside(b, t.Records, times[1], times[0], nil)
 }
 
 // BenchmarkMariaDB writes a table: by INSERT of the bare client in XA transactions, and by a job.
@@ -160,6 +182,18 @@ func rows(t *deliver.Table, mode postgres.Mode, p *deliver.Pauses) run {
 func inserts(t *deliver.MariaTable, p *deliver.Pauses) run {
 	return func(ctx context.Context, cfg engine.Config) (time.Duration, error) {
 		return took(t.Job(ctx, cfg, deliver.Watched(t.Sink(), p)))
+	}
+}
+
+func replaces(t *deliver.Table) run {
+	return func(ctx context.Context, cfg engine.Config) (time.Duration, error) {
+		return took(t.UpsertJob(ctx, cfg, t.Upserts()))
+	}
+}
+
+func sets(t *deliver.Strings) run {
+	return func(ctx context.Context, cfg engine.Config) (time.Duration, error) {
+		return took(t.Job(ctx, cfg, t.Sink()))
 	}
 }
 

@@ -13,9 +13,11 @@ func TestContenders(t *testing.T) {
 	const records = 30_000
 	topics := openTopics(t, records)
 	table := openTable(t, records)
+	strings := &deliver.Strings{Addr: testsvc.Redis(t).Addr, Records: records, Keys: 1000}
 	maria := &deliver.MariaTable{DSN: testsvc.MariaDB(t).DSN, Records: records, Keys: 10_000}
 	all := map[string]run{
 		"kafka/bare": topics.Bare, "kafka/exactly-once": copies(topics, topics.ExactlyOnce(nil)), "kafka/at-least-once": copies(topics, topics.AtLeastOnce()),
+		"redis/bare": strings.Bare, "redis/job": sets(strings), "postgres/bare-upsert": table.BareUpsert, "postgres/upsert": replaces(table),
 		"postgres/bare": table.Bare, "mariadb/bare": maria.Bare, "mariadb/xa": inserts(maria, &deliver.Pauses{}),
 	}
 	for _, m := range modes {

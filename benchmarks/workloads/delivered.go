@@ -25,6 +25,12 @@ func table(ctx context.Context, o options) (result, error) {
 	return besideBare(ctx, o, t.Bare, func() (deliver.Outcome, error) { return t.Job(ctx, config(o), t.Sink(postgres.XA)) })
 }
 
+// upserts replaces rows of a table, without transactions, likewise.
+func upserts(ctx context.Context, o options) (result, error) {
+	t := &deliver.Table{URL: o.postgres, Records: o.records, Keys: o.keys}
+	return besideBare(ctx, o, t.BareUpsert, func() (deliver.Outcome, error) { return t.UpsertJob(ctx, config(o), t.Upserts()) })
+}
+
 // besideBare runs a job between two runs of the bare client. All of them check what they wrote.
 func besideBare(
 	ctx context.Context, o options, bare func(context.Context, engine.Config) (time.Duration, error), job func() (deliver.Outcome, error),

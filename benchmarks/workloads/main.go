@@ -4,9 +4,9 @@
 //
 // W is w1 (chain), w2 (running sum by key), w3 (counts in windows), w2lat (w2 at a fixed rate, with latencies), w9 (w2 with a
 // failure in the middle, with the time it takes to recover), q5 (hot auctions in sliding windows), q8 (newcomers by a window
-// join), w4 (a Kafka topic into another, exactly once) or w6 (rows into PostgreSQL, exactly once); N is the number of records. The
-// clock runs from before the first record is made until the last one has gone through the last operator, of w4 and w6 until all
-// is committed; the answer is computed afterwards. See ../README.md.
+// join), w4 (a Kafka topic into another, exactly once), w6 (rows into PostgreSQL, exactly once) or w6upsert (the same rows, replaced by
+// key without transactions); N is the number of records. The clock runs from before the first record is made until the last one has
+// gone through the last operator, of w4 and w6 until all is committed; the answer is computed afterwards. See ../README.md.
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"runtime/pprof"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -87,7 +88,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func parse(args []string) (name string, o options, err error) {
-	const usage = "usage: workloads w1|w2|w3|w2lat|w4|w6|w9|q5|q8 N [options]; -h after N lists the options"
+	const usage = "usage: workloads w1|w2|w3|w2lat|w4|w6|w6upsert|w9|q5|q8 N [options]; -h after N lists the options"
 	if len(args) < 2 || workloads[args[0]] == nil {
 		return "", o, errors.New(usage)
 	}
@@ -105,7 +106,7 @@ func parse(args []string) (name string, o options, err error) {
 	f.DurationVar(&o.throwAfter, "throw-after", 500*time.Millisecond, "time from a completed checkpoint to the failure of w9")
 	f.BoolVar(&o.announce, "announce", false, "say on stderr when the first record has reached the sink")
 	f.StringVar(&o.kafka, "kafka", "", "address, host:port, of the broker whose topics w4 reads and writes")
-	f.StringVar(&o.postgres, "postgres", "", "URL of the server that w6 writes to; its table w6 is dropped")
+	f.StringVar(&o.postgres, "postgres", "", "URL of the server that w6 and w6upsert write to; its table delivered is dropped")
 	f.StringVar(&o.profile, "cpuprofile", "", "file for a CPU profile of the run")
 	if err := f.Parse(args[2:]); err != nil {
 		return "", o, err
@@ -113,8 +114,8 @@ func parse(args []string) (name string, o options, err error) {
 	if keys < 1 || keys >= 1<<32 || f.NArg() > 0 || o.rate <= 0 {
 		return "", o, errors.New(usage)
 	}
-	if args[0] == "w4" && o.kafka == "" || args[0] == "w6" && o.postgres == "" {
-		return "", o, errors.New("w4 needs -kafka, the address of a broker, and w6 -postgres, the URL of a server")
+	if args[0] == "w4" && o.kafka == "" || strings.HasPrefix(args[0], "w6") && o.postgres == "" {
+		return "", o, errors.New("w4 needs -kafka, the address of a broker, and w6 and w6upsert -postgres, the URL of a server")
 	}
 	switch o.keys = uint32(keys); backend {
 	case "memory":

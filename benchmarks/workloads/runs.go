@@ -15,15 +15,16 @@ import (
 
 // workloads are the runs by name.
 var workloads = map[string]func(ctx context.Context, o options) (result, error){
-	"w1":    chain,
-	"w2":    keyed,
-	"w3":    windows,
-	"w2lat": keyedLatency,
-	"w4":    topics,
-	"w6":    table,
-	"w9":    recovers,
-	"q5":    hotAuctions,
-	"q8":    newcomers,
+	"w1":       chain,
+	"w2":       keyed,
+	"w3":       windows,
+	"w2lat":    keyedLatency,
+	"w4":       topics,
+	"w6":       table,
+	"w6upsert": upserts,
+	"w9":       recovers,
+	"q5":       hotAuctions,
+	"q8":       newcomers,
 }
 
 func chain(ctx context.Context, o options) (result, error) {

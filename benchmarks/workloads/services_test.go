@@ -17,8 +17,9 @@ func TestRunsOnServices(t *testing.T) {
 	for _, args := range []string{
 		"w4 30000 -checkpoint 20ms -kafka " + testsvc.Kafka(t).Addr,
 		"w6 30000 -checkpoint 20ms -postgres " + testsvc.Postgres(t).URL,
+		"w6upsert 30000 -checkpoint 20ms -postgres " + testsvc.Postgres(t).URL,
 	} {
-		t.Run(args[:2], func(t *testing.T) {
+		t.Run(strings.Fields(args)[0], func(t *testing.T) {
 			var out bytes.Buffer
 			if err := run(t.Context(), strings.Fields(args), &out); err != nil {
 				t.Fatalf("%v; it printed %s", err, out.String())

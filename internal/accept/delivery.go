@@ -9,7 +9,7 @@ import (
 	"github.com/weirline/weirline/internal/testsvc"
 )
 
-// delivery is a workload that writes to a real server, exactly once, beside the bare client in the same run. It's fast enough
+// delivery is a workload that writes to a real server, exactly once or with the effect of it, beside the bare client in the same run. It's fast enough
 // if it's so many times what Apache Flink reaches, or takes hardly longer than the bare client.
 type delivery struct {
 	workload string

@@ -66,6 +66,7 @@ func workloadChecks() []check {
 	return append(all,
 		check{"workloads/w4", delivery{"w4", 4_000_000, 500e3, 1.6, (*env).fastKafka}.check},
 		check{"workloads/w6", delivery{"w6", 2_000_000, 513e3, 1.15, (*env).fastPostgres}.check},
+		check{"workloads/w6upsert", delivery{"w6upsert", 2_000_000, 361e3, 1, (*env).fastPostgres}.check},
 		check{"workloads/latency/200k", latencyCheck(200_000, 1.5)},
 		check{"workloads/latency/2M", latencyCheck(2_000_000, 3)})
 }

@@ -1,12 +1,12 @@
 // Package deliver is what the benchmarks on real servers and the workloads program share: jobs that write to a server, each record
-// exactly once, the bare client library doing the same, and the check of what arrived.
+// exactly once or with the effect of it, the bare client library doing the same, and the check of what arrived.
 //
 //	t := &deliver.Table{URL: url, Records: 2_000_000, Keys: 10_000}
 //	bare, err := t.Bare(ctx, cfg)
 //	ours, err := t.Job(ctx, cfg, t.Sink(postgres.XA))
 //
 // Both take their number of tasks and the time between two transactions from the job's settings, and both have batches, buffers,
-// compression and delays alike. A [Topics] or [Table] is used by one goroutine; each run starts goroutines of its own and returns
+// compression and delays alike. A [Topics], [Table] or [Strings] is used by one goroutine; each run starts goroutines of its own and returns
 // when all is committed and has been read back.
 package deliver
 

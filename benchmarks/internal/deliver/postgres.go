@@ -64,6 +64,10 @@ func (t *Table) Sink(mode postgres.Mode) sink.TwoPhase[Row] {
 
 // Job writes by a job. Its clock starts when the first row is made.
 func (t *Table) Job(ctx context.Context, cfg engine.Config, to sink.TwoPhase[Row]) (Outcome, error) {
+	return t.job(ctx, cfg, func(made engine.Stream[Row]) { engine.ToTx(made, "table", to) })
+}
+
+func (t *Table) job(ctx context.Context, cfg engine.Config, into func(made engine.Stream[Row])) (Outcome, error) {
 	conn, err := t.emptied(ctx)
 	if err != nil {
 		return Outcome{}, err
@@ -71,8 +75,7 @@ func (t *Table) Job(ctx context.Context, cfg engine.Config, to sink.TwoPhase[Row
 	defer conn.Close(context.WithoutCancel(ctx))
 	w := load.NewWatch(t.Records)
 	p := engine.New(cfg)
-	made := engine.From(p, "rows", gen.Source[Row]{Fill: load.Timing(w, fillRows(t.Keys)), Count: t.Records, PerSecond: t.Rate})
-	engine.ToTx(made, "table", to)
+	into(engine.From(p, "rows", gen.Source[Row]{Fill: load.Timing(w, fillRows(t.Keys)), Count: t.Records, PerSecond: t.Rate}))
 	if err := p.Run(ctx); err != nil {
 		return Outcome{}, err
 	}
@@ -83,6 +86,12 @@ func (t *Table) Job(ctx context.Context, cfg engine.Config, to sink.TwoPhase[Row
 // Bare is what the client library takes for the same rows: a connection for each task, COPY in batches, a prepared transaction for
 // each checkpoint.
 func (t *Table) Bare(ctx context.Context, cfg engine.Config) (time.Duration, error) {
+	return t.bare(ctx, cfg, t.bareTask)
+}
+
+func (t *Table) bare(
+	ctx context.Context, cfg engine.Config, write func(ctx context.Context, conn *pgx.Conn, cfg engine.Config, task int) error,
+) (time.Duration, error) {
 	conn, err := t.emptied(ctx)
 	if err != nil {
 		return 0, err
@@ -97,7 +106,7 @@ func (t *Table) Bare(ctx context.Context, cfg engine.Config) (time.Duration, err
 				return err
 			}
 			defer conn.Close(context.WithoutCancel(gctx))
-			return t.bareTask(gctx, conn, cfg, task)
+			return write(gctx, conn, cfg, task)
 		})
 	}
 	err = g.Wait()
