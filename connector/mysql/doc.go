@@ -1,4 +1,5 @@
-// Package mysql writes records to a table of MariaDB or MySQL, each exactly once.
+// Package mysql writes records to a table of MariaDB or MySQL: by [TxSink] each exactly once, with its checkpoint, or by [Sink] as
+// they come.
 //
 //	out := mysql.TxSink[Order]{
 //		DSN:     "shop:secret@tcp(db.example:3306)/shop",
@@ -7,7 +8,15 @@
 //		Row:     func(o Order) ([]any, error) { return []any{o.ID, o.Customer, o.Total}, nil },
 //	}
 //
-// # How
+// # As they come
+//
+// [Sink] has the same settings. Package async batches, sends again and stores with the checkpoint what isn't written yet. With Keys a
+// batch is reduced to the last record of each key and goes as INSERT ... ON DUPLICATE KEY UPDATE, or as DELETE where Delete says so; both
+// may be repeated. Without Keys it is an INSERT. What doesn't fit into a packet becomes several statements in a transaction. A
+// statement that the server refuses for a row's sake is halved until the row is found. A session that broke is ended in the server
+// before its batch is repeated: what it still did would come late.
+//
+// # How, with transactions
 //
 // Each task has one XA transaction an epoch. Rows go in by INSERT with many rows, ON DUPLICATE KEY UPDATE if Keys are set. At the
 // barrier a row with the transaction's token is added and the transaction is prepared (XA PREPARE): it survives a crash of the
@@ -37,7 +46,8 @@
 //
 // # Who owns what
 //
-// Write, Begin and Prepare wait for the server and are called by the task's goroutine; Commit and Recover by the committer's. Row
+// Of TxSink: Write, Begin and Prepare wait for the server and are called by the task's goroutine; Commit and Recover by the committer's. Row
 // is called by all tasks at once. The connections of prepared transactions belong to the operator's committer, which closes
-// them. The client library starts a goroutine for each connection, which ends with it. Nothing given to Write is kept.
+// them. The client library starts a goroutine for each connection, which ends with it. Nothing given to Write is kept. Of
+// Sink: each batch on its way has a connection, which the writer keeps for the next and closes.
 package mysql

@@ -1,4 +1,4 @@
-// Package postgres writes records to a PostgreSQL table, each exactly once.
+// Package postgres writes records to a PostgreSQL table: by [TxSink] each exactly once, with its checkpoint, or by [Sink] as they come.
 //
 //	out := postgres.TxSink[Order]{
 //		URL:     "postgres://shop@db.example/shop",
@@ -7,7 +7,16 @@
 //		Row:     func(o Order) ([]any, error) { return []any{o.ID, o.Customer, o.Total}, nil },
 //	}
 //
-// # How
+// # As they come
+//
+// [Sink] has the same settings. Package async batches, sends again and stores with the checkpoint what isn't written yet. With Keys a
+// batch is one statement, INSERT ... SELECT FROM unnest(...) ON CONFLICT DO UPDATE, after its rows have been reduced to the last of
+// each key and sorted by it, so that tasks don't wait for each other in a circle; records of which Delete says so are removed by
+// another. Both may be repeated. Without Keys a batch is a COPY. A statement that the server refuses for a row's sake is halved until the
+// row is found. A session that broke is ended in the server before its batch is repeated: what it still did would come late. Behind
+// a pooler that isn't possible, and statements aren't prepared.
+//
+// # How, with transactions
 //
 // Each task has one connection and one transaction an epoch. There are two modes; the default is [XA]. Rows go in by COPY, or by INSERT ... ON CONFLICT DO UPDATE if
 // Keys are set. At the barrier the transaction is prepared (PREPARE TRANSACTION): it survives a crash of the job and of the
@@ -36,8 +45,8 @@
 //
 // # Who owns what
 //
-// Write, Begin and Prepare wait for the server and are called by the task's goroutine; Commit and Recover by the
+// Of TxSink: Write, Begin and Prepare wait for the server and are called by the task's goroutine; Commit and Recover by the
 // committer's. Row is called by all tasks at once. No goroutine is started here, the client library starts some for the
 // time of a call. Nothing given to Write is kept. For XA, connections are direct ones: a pooler that shares sessions takes
-// away the locks this rests on.
+// away the locks this rests on. Of Sink: each batch on its way has a connection, which the writer keeps for the next and closes.
 package postgres

@@ -63,3 +63,30 @@ func ExampleTxSink_keys() {
 		log.Fatal(err)
 	}
 }
+
+// total is what a customer has ordered; one who is gone has none.
+type total struct {
+	Customer string
+	Sum      float64
+	Gone     bool
+}
+
+// Totals are replaced as they change, without waiting for a checkpoint. The stream is keyed by Keys, so that one task writes all of a
+// key's rows.
+func ExampleSink() {
+	p := engine.New(engine.Config{Name: "shop", Dir: "state"})
+	totals := engine.From(p, "totals", gen.Source[total]{
+		Make: func(seq int64) total { return total{Customer: "ann", Sum: float64(seq)} }, Count: 1000,
+	})
+	engine.To(totals, "table", postgres.Sink[total]{
+		URL:     "postgres://shop@localhost/shop",
+		Table:   "totals",
+		Columns: []string{"customer", "sum"},
+		Keys:    []string{"customer"},
+		Row:     func(t total) ([]any, error) { return []any{t.Customer, t.Sum}, nil },
+		Delete:  func(t total) bool { return t.Gone },
+	})
+	if err := p.Run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
