@@ -43,7 +43,7 @@ func (o settings) open(ctx context.Context) (*store, error) {
 	return &store{o: o, c: c}, nil
 }
 
-func (s *store) close() { s.c.CloseIdle() }
+func (s *store) close() { s.c.Close() }
 
 func (s *store) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.o.timeout)

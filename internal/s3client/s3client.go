@@ -2,7 +2,7 @@
 // how often a request is repeated, and what of an error's answer decisions are made by.
 //
 //	c, err := s3client.New(ctx, s3client.Options{Endpoint: "http://host:9000"})
-//	defer c.CloseIdle()
+//	defer c.Close()
 //
 // The client may be used by any number of goroutines, and starts none but those of net/http.
 package s3client
@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -34,10 +33,10 @@ type Options struct {
 	MaxPause time.Duration // between two of them. Unset: 1 s
 }
 
-// Client is the SDK's, with a way to let its connections go.
+// Client is the SDK's, with a way to end its connections.
 type Client struct {
 	*s3.Client
-	idle func()
+	conns conns
 }
 
 // New makes a client. It makes no request but those that find credentials.
@@ -56,13 +55,10 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{idle: func() {}}
+	c := &Client{conns: conns{all: map[*conn]bool{}}}
 	c.Client = s3.NewFromConfig(cfg, func(so *s3.Options) {
 		if own, ok := so.HTTPClient.(*awshttp.BuildableClient); ok {
-			so.HTTPClient = own.Freeze()
-		}
-		if h, ok := so.HTTPClient.(*http.Client); ok {
-			c.idle = h.CloseIdleConnections
+			so.HTTPClient = own.WithTransportOptions(c.conns.watch).Freeze()
 		}
 		if o.Endpoint != "" {
 			so.BaseEndpoint = aws.String(o.Endpoint)
@@ -81,8 +77,8 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	return c, nil
 }
 
-// CloseIdle ends connections that nothing uses.
-func (c *Client) CloseIdle() { c.idle() }
+// Close ends all connections. No request is on its way any more, and none follows.
+func (c *Client) Close() { c.conns.close() }
 
 // Answer is what a server said: the HTTP status, 0 if there was no answer, and the error's code, "" if it gave none.
 func Answer(err error) (status int, code string) {

@@ -22,7 +22,7 @@ func TestS3KeepsUploadsOverKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.CloseIdle()
+	defer c.Close()
 	bucket := aws.String(testsvc.S3Bucket)
 	completions := map[string]*s3.CompleteMultipartUploadInput{}
 	for _, key := range []string{"a/open", "a/done", "a/begun", "a/linked"} {

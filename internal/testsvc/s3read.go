@@ -23,7 +23,7 @@ func (s *S3Server) Objects(ctx context.Context, prefix string) (map[string]strin
 	if err != nil {
 		return nil, err
 	}
-	defer c.CloseIdle()
+	defer c.Close()
 	all := map[string]string{}
 	in := &s3.ListObjectsV2Input{Bucket: aws.String(S3Bucket), Prefix: aws.String(prefix)}
 	for {
@@ -60,7 +60,7 @@ func (s *S3Server) Uploads(ctx context.Context, prefix string) (keys []string, _
 	if err != nil {
 		return nil, err
 	}
-	defer c.CloseIdle()
+	defer c.Close()
 	in := &s3.ListMultipartUploadsInput{Bucket: aws.String(S3Bucket), Prefix: aws.String(prefix)}
 	for {
 		page, err := c.ListMultipartUploads(ctx, in)
@@ -83,7 +83,7 @@ func (s *S3Server) Abort(ctx context.Context, prefix, contain string) error {
 	if err != nil {
 		return err
 	}
-	defer c.CloseIdle()
+	defer c.Close()
 	page, err := c.ListMultipartUploads(ctx, &s3.ListMultipartUploadsInput{Bucket: aws.String(S3Bucket), Prefix: aws.String(prefix)})
 	if err != nil {
 		return err
