@@ -31,14 +31,15 @@ const (
 	fixKeys   = "check AccessKey and SecretKey, or the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), the profile or the role of this machine"
 	fixRight  = "allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts on the objects, " +
 		"and s3:ListBucket and s3:ListBucketMultipartUploads on the bucket"
-	fixRegion = "set Region to the bucket's, and Endpoint to that region's server if it is set"
-	fixServer = "use a server with multipart uploads; docs/connectors/objects.md says what is needed"
-	fixBusy   = "the server takes fewer requests; it is asked again, later: raise the checkpoint interval, or spread the prefixes"
-	fixSpace  = "free space in the store, or raise its quota"
-	fixClock  = "set this machine's clock"
-	fixParts  = "set PartSize to what the server takes"
-	fixAway   = "check Endpoint, the network and that the server is up"
-	fixGone   = "see that no lifecycle rule and nobody else aborts the uploads of a living job"
+	fixPutRight = "allow s3:PutObject on the objects, and s3:DeleteObject if Delete is set"
+	fixRegion   = "set Region to the bucket's, and Endpoint to that region's server if it is set"
+	fixServer   = "use a server with multipart uploads; docs/connectors/objects.md says what is needed"
+	fixBusy     = "the server takes fewer requests; it is asked again, later: raise the checkpoint interval, or spread the prefixes"
+	fixSpace    = "free space in the store, or raise its quota"
+	fixClock    = "set this machine's clock"
+	fixParts    = "set PartSize to what the server takes"
+	fixAway     = "check Endpoint, the network and that the server is up"
+	fixGone     = "see that no lifecycle rule and nobody else aborts the uploads of a living job"
 )
 
 // codes are the answers with a code, which win over statuses. The client has repeated those that may heal, for as long as Timeout.
@@ -158,6 +159,9 @@ func (s *store) unfit(err error, what string, args ...any) error {
 
 func (s *store) fault(c fault.Code, r rule, final bool, err error, what string) error {
 	f := fault.Wrap(c, err, "objects: %s", what)
+	if r.fix == fixRight && s.o.plain {
+		r.fix = fixPutRight
+	}
 	if r.fix != "" {
 		f = f.WithFix("%s", r.fix)
 	}

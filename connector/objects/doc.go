@@ -1,8 +1,15 @@
-// Package objects writes records into objects of S3 and compatible stores, each record exactly once.
+// Package objects writes records into objects of S3 and compatible stores: by [TxSink] many into an object, each exactly once, or by
+// [Sink] each into one of its own, as they come.
 //
 //	out := objects.TxSink[Order]{Bucket: "lake", Prefix: "orders", Format: parts.JSON[Order]{}}
 //
-// # How
+// # As they come
+//
+// [Sink] writes an object by one request under a key that the record determines, so that writing it again changes nothing. Package
+// async keeps several on their way, of one key one at a time, sends again, slows down when the server asks for it, and stores with
+// the checkpoint what isn't written yet. A request that timed out may still come through later than its repetition, with the same bytes.
+//
+// # How, with transactions
 //
 // Objects are made by multipart uploads, which nobody sees until they are completed. While an epoch runs, a task cuts what it
 // writes into parts of PartSize and sends them in the background. At the barrier the rest goes up, as the last part or, of a small
@@ -42,7 +49,7 @@
 //
 // # Who owns what
 //
-// Write, Begin and Prepare are called by the task's goroutine, Commit and Recover by the committer's. Parts are sent by goroutines
+// Of TxSink: Write, Begin and Prepare are called by the task's goroutine, Commit and Recover by the committer's. Parts are sent by goroutines
 // of package sink/async, Uploads at most, which end with Close. Write waits when as many parts are on their way (see
 // [sink.Gated]), and for one request with the first record of an epoch; Prepare waits until all is sent. An error of a part
 // shows at the next Write, at Prepare, or when the task asks ([sink.Failing]). Requests are repeated by the client, ten times

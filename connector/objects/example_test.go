@@ -2,6 +2,7 @@ package objects_test
 
 import (
 	"context"
+	"fmt"
 	"log"
 	"time"
 
@@ -55,6 +56,27 @@ func ExampleTxSink_server() {
 		Lost:     txn.AcceptLoss,
 	}
 	if err := out.Validate(); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Each order is an object of its own, which is replaced when the order changes.
+func ExampleSink() {
+	p := engine.New(engine.Config{Name: "shop", Dir: "state"})
+	orders := engine.From(p, "orders", gen.Source[order]{
+		Make: func(seq int64) order { return order{ID: seq, Total: 9.5, At: time.Now()} }, Count: 1000,
+	})
+	engine.To(orders, "lake", objects.Sink[order]{
+		Bucket: "lake",
+		Prefix: "orders",
+		Region: "eu-central-1",
+		Key:    func(o order) string { return fmt.Sprintf("%03d/%d.json", o.ID%1000, o.ID) },
+		Body: func(dst []byte, o order) ([]byte, error) {
+			return fmt.Appendf(dst, `{"id":%d,"total":%g}`, o.ID, o.Total), nil
+		},
+		ContentType: "application/json",
+	})
+	if err := p.Run(context.Background()); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/url"
 	"strings"
 	"time"
 
-	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/s3client"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/parts"
@@ -71,17 +69,13 @@ type settings struct {
 	uploads                int
 	timeout                time.Duration
 	client                 s3client.Options
+	plain                  bool // of Sink
 }
 
 func (s TxSink[T]) settings() settings {
 	o := settings{
-		bucket: s.Bucket, suffix: s.suffix(), partSize: s.PartSize, uploads: s.Uploads, timeout: s.Timeout,
-		client: s3client.Options{
-			Endpoint: s.Endpoint, Region: s.Region, VirtualHost: s.VirtualHost, AccessKey: s.AccessKey, SecretKey: s.SecretKey, Attempts: attempts, MaxPause: maxPause,
-		},
-	}
-	if p := strings.Trim(s.Prefix, "/"); p != "" {
-		o.prefix = p + "/"
+		bucket: s.Bucket, prefix: underPrefix(s.Prefix), suffix: s.suffix(), partSize: s.PartSize, uploads: s.Uploads, timeout: s.Timeout,
+		client: s.client(),
 	}
 	if o.partSize == 0 {
 		o.partSize = defaultPart
@@ -95,18 +89,16 @@ func (s TxSink[T]) settings() settings {
 	return o
 }
 
+func (s TxSink[T]) client() s3client.Options {
+	return s3client.Options{
+		Endpoint: s.Endpoint, Region: s.Region, VirtualHost: s.VirtualHost, AccessKey: s.AccessKey, SecretKey: s.SecretKey, Attempts: attempts, MaxPause: maxPause,
+	}
+}
+
 // Validate says everything that is wrong with the settings. The constructors call it too.
 func (s TxSink[T]) Validate() error {
-	var errs []error
-	bad := func(fix, what string, args ...any) {
-		errs = append(errs, fault.New(fault.BadPipeline, "objects: "+what, args...).WithFix("%s", fix))
-	}
-	if s.Bucket == "" || strings.ContainsAny(s.Bucket, "/:") {
-		bad("set Bucket to the bucket's name alone, and the rest as Prefix and Endpoint", "Bucket is %q", s.Bucket)
-	}
-	if len(s.Prefix) > maxPrefix || parts.CheckPath(strings.Trim(s.Prefix, "/")) != nil {
-		bad("give names with single slashes between them", "Prefix is %.600q", s.Prefix)
-	}
+	errs := checkPlace(s.Bucket, s.Prefix, s.client())
+	bad := func(fix, what string, args ...any) { errs = append(errs, wrong(fix, what, args...)) }
 	if suffix := s.suffix(); len(suffix) > maxSuffix || strings.ContainsAny(suffix, "/\x00") || suffix != "" && suffix[0] != '.' {
 		bad("begin with a dot and leave out slashes", "Suffix is %.100q", suffix)
 	}
@@ -115,12 +107,6 @@ func (s TxSink[T]) Validate() error {
 	}
 	if s.Uploads < 0 || s.Timeout < 0 {
 		bad("give positive numbers, or 0 for the default", "Uploads is %d, Timeout %v", s.Uploads, s.Timeout)
-	}
-	if u, err := url.Parse(s.Endpoint); s.Endpoint != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil) {
-		bad("write http://host:port or https://host; keys belong in AccessKey and SecretKey", "Endpoint isn't a server's URL")
-	}
-	if (s.AccessKey == "") != (s.SecretKey == "") {
-		bad("set both, or none", "one of AccessKey and SecretKey is missing")
 	}
 	return errors.Join(append(errs, s.Lost.Check())...)
 }
