@@ -65,6 +65,10 @@ var storms = []storm{
 	{name: "redis/silent", open: server(silentNetwork)},
 	{name: "redis/full", open: server(fullMemory)},
 	{name: "redis/read-only", open: server(readOnly)},
+	{name: "postgres/cut", open: table(cutFromTable)},
+	{name: "postgres/silent", open: table(silentFromTable)},
+	{name: "postgres/locked", open: table(lockedTable)},
+	{name: "postgres/killed", open: table(killedServer)},
 }
 
 // shardAllows is how many requests a second a throttled shard allows: with full batches half of what comes.
