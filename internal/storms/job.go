@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -151,7 +152,7 @@ func (t *trial) pipeline(d destination, dead *letters) *engine.Pipeline {
 		Name: "storm", Dir: filepath.Join(t.dir, strings.NewReplacer("/", "-", " ", "-").Replace(t.storm.name)), Log: log,
 		Parallelism: 1, CheckpointEvery: time.Second, Poison: policy,
 	})
-	in := engine.From(p, input, gen.Source[record]{Make: makeRecord, PerSecond: rate})
+	in := engine.From(p, input, gen.Source[record]{Make: makeRecord, PerSecond: cmp.Or(t.storm.rate, rate)})
 	a := async.Sink[record]{
 		Shard:    func(r record) string { return fmt.Sprint(r.Shard) },
 		MaxBatch: maxBatch, MaxInFlight: maxInFlight, MaxBuffered: maxBuffered, Timeout: timeout,

@@ -30,6 +30,7 @@ type storm struct {
 	// open starts the destination.
 	open func(t *trial) (destination, error)
 
+	rate    float64 // of the records, if not the usual one
 	allowed float64 // requests a second that the hit shards allow together; 0 = doesn't matter
 	repeats bool    // records may well arrive twice
 	refuses bool    // one record of a hundred is refused, also in calm weather
@@ -69,6 +70,10 @@ var storms = []storm{
 	{name: "postgres/silent", open: table(silentFromTable)},
 	{name: "postgres/locked", open: table(lockedTable)},
 	{name: "postgres/killed", open: table(killedServer)},
+	{name: "opensearch/slow", open: index(slowToIndex), rate: 2000},
+	{name: "opensearch/cut", open: index(cutFromIndex), rate: 2000},
+	{name: "opensearch/silent", open: index(silentToIndex), rate: 2000},
+	{name: "opensearch/read-only", open: index(closedForWrite), rate: 2000},
 }
 
 // shardAllows is how many requests a second a throttled shard allows: with full batches half of what comes.
