@@ -128,8 +128,20 @@ func TestOneSinkOfDeadLetters(t *testing.T) {
 	}
 }
 
+// TestNoWayToDeadLetters: a task that nothing sends to would wait for ever.
+func TestNoWayToDeadLetters(t *testing.T) {
+	p := engine.New(engine.Config{Name: "none", Dir: t.TempDir(), Poison: engine.Poison{Policy: engine.PoisonSkip}})
+	engine.To(engine.From(p, "in", gen.Source[int64]{Make: func(i int64) int64 { return i }, Count: 1}), "out", &enginetest.Collect[int64]{})
+	p.DeadLetters(&enginetest.Collect[engine.DeadLetter]{})
+	if err := p.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no bad record can come") || !strings.Contains(err.Error(), "deadtx_test.go") {
+		t.Errorf("a sink of dead letters under another policy: %v", err)
+	}
+}
+
 // takesNone is a sink of dead letters that takes none.
-type takesNone struct{ enginetest.Collect[engine.DeadLetter] }
+type takesNone struct {
+	enginetest.Collect[engine.DeadLetter]
+}
 
 func (p *takesNone) Writer(context.Context, sink.Task) (sink.Writer[engine.DeadLetter], error) {
 	return p, nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"runtime"
 	"strings"
@@ -138,7 +137,7 @@ func userLine() string {
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
 	for {
 		f, more := frames.Next()
-		inside := strings.HasPrefix(f.Function, enginePath+".") && !strings.HasSuffix(f.File, "_test.go")
+		inside := filepath.Dir(f.File) == engineDir && !strings.HasSuffix(f.File, "_test.go")
 		if !inside && f.File != "" {
 			return fmt.Sprintf("%s:%d", filepath.Base(filepath.Dir(f.File))+"/"+filepath.Base(f.File), f.Line)
 		}
@@ -148,17 +147,26 @@ func userLine() string {
 	}
 }
 
-var enginePath = reflect.TypeFor[Pipeline]().PkgPath()
+// engineDir is where this package's files are. Names of functions wouldn't do: one that is inlined has its caller's.
+var engineDir = func() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(file)
+}()
 
 // Check returns everything that is wrong with the pipeline without starting it; it does no I/O.
 func (p *Pipeline) Check() error {
 	errs := append([]error(nil), p.errs...)
+	p.linkDeadLetters()
 	if len(p.vertices) == 0 {
 		errs = append(errs, fault.New(fault.BadPipeline, "the pipeline has no operator"))
 	}
 	if p.cfg.Poison.Policy == PoisonDeadLetter && p.dead == nil {
 		errs = append(errs, fault.New(fault.BadPipeline, "the poison policy is dead letter, but there is no sink for dead letters").
 			WithFix("call DeadLetters or DeadLettersTx with a sink"))
+	}
+	if p.dead != nil && len(p.dead.inputs) == 0 {
+		errs = append(errs, fault.New(fault.BadPipeline, "no bad record can come to the sink for dead letters").
+			At(p.dead.line).WithFix("set Config.Poison.Policy to PoisonDeadLetter and leave some operator without Errors, or leave the sink out"))
 	}
 	for _, v := range p.vertices {
 		errs = append(errs, p.checkVertex(v)...)

@@ -61,7 +61,6 @@ const (
 // suspended: in flight records are processed, one last epoch is committed, which takes at most Config.CommitWait longer than
 // the epoch itself. A job whose state says that its input has ended runs nothing and returns nil.
 func (p *Pipeline) Run(ctx context.Context) error {
-	p.linkDeadLetters()
 	if err := p.Check(); err != nil {
 		return err
 	}
