@@ -2,7 +2,6 @@ package services
 
 import (
 	"context"
-	"slices"
 	"testing"
 	"time"
 
@@ -43,12 +42,7 @@ func besideLoop(b *testing.B, l loop) {
 	for b.Loop() {
 		times = inTurn(b, l.bare, l.ours)
 	}
-	b.ReportMetric(0, "ns/op")
-	x := ratios(times[1], times[0])
-	b.ReportMetric(median(x), "xlimit")
-	b.ReportMetric(slices.Min(x), "xlimit-min")
-	b.ReportMetric(float64(l.records)/median(times[1]), "rec/s")
-	b.ReportMetric(float64(l.records)/median(times[0]), "bare/s")
+	beside(b, l.records, times[1], times[0], nil)
 }
 
 func openWeb(tb testing.TB, records int64) loop {

@@ -25,7 +25,7 @@ func asyncChecks() []check {
 	for _, variant := range []string{"plain", "keys=8", "shards=8"} {
 		all = append(all, overhead(variant))
 	}
-	return append(all, besideLoop("async/services/http", "HTTP"), besideLoop("async/services/opensearch", "OpenSearch"))
+	return append(all, besidePlain("services/http", "HTTP", 1.25), besidePlain("services/opensearch", "OpenSearch", 1.25))
 }
 
 // asyncContracts are the connectors whose plain sinks keep all promises of sink/sinktest.
@@ -93,21 +93,5 @@ func overhead(variant string) check {
 		}
 		figure := fmt.Sprintf("%.0f ns (at most %.0f) and %.4f allocations a record", ns, overheadNanos, allocs)
 		return figure, errors.Join(want(ns <= overheadNanos, "slower than allowed"), want(allocs <= overheadAllocs, "too many allocations"))
-	}}
-}
-
-// besideLoop checks the time of a job through that of bare loops around the client, in the same run.
-func besideLoop(name, bench string) check {
-	const most = 1.25
-	return check{name, func(ctx context.Context, e *env) (string, error) {
-		b := e.benchmarksOf(ctx, servicesPkg)
-		x, err := b.figure(bench, "xlimit")
-		rate, rerr := b.figure(bench, "rec/s")
-		bare, lerr := b.figure(bench, "bare/s")
-		if err = errors.Join(b.err, err, rerr, lerr); err != nil {
-			return "", err
-		}
-		figure := fmt.Sprintf("xlimit %.2f (at most %.2f): %.0f k/s beside the bare loops' %.0f k/s", x, most, rate/1e3, bare/1e3)
-		return figure, want(x <= most, "slower than allowed")
 	}}
 }
