@@ -38,10 +38,12 @@ type shop struct {
 	takes    time.Duration // each request
 	released chan struct{} // closed when requests take no time any more
 	arrived  map[string][]int
+	known    map[sequence]bool // the record itself is its idempotency key
+	totals   map[string]int    // of the numbers of each key, repetitions left out
 }
 
 func newShop(t *testing.T) *shop {
-	s := &shop{open: -1, released: make(chan struct{}), arrived: map[string][]int{}}
+	s := &shop{open: -1, released: make(chan struct{}), arrived: map[string][]int{}, known: map[sequence]bool{}, totals: map[string]int{}}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.Close)
 	return s
@@ -61,6 +63,10 @@ func (s *shop) serve(w http.ResponseWriter, r *http.Request) {
 	for _, v := range batch {
 		if !away {
 			s.arrived[v.K] = append(s.arrived[v.K], v.N)
+			if !s.known[v] {
+				s.known[v] = true
+				s.totals[v.K] += v.N
+			}
 		}
 	}
 	s.mu.Unlock()
@@ -240,6 +246,12 @@ func TestCheckpointsDontWaitForTheDestination(t *testing.T) {
 					t.Fatalf("%+v is lost", want)
 				}
 				repeated += n - 1
+			}
+			each := shopRecords / shopKeys
+			for k, total := range s.totals {
+				if want := each * (each + 1) / 2; total != want || len(s.totals) != shopKeys {
+					t.Errorf("the total of %s is %d where repetitions are known, want %d; %d keys", k, total, want, len(s.totals))
+				}
 			}
 			if repeated == 0 || repeated > shopRecords/2 {
 				t.Errorf("%d records arrived again, want those that were on their way", repeated)
