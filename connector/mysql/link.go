@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/sqlsink"
 	"github.com/weirline/weirline/sink/async"
 )
 
@@ -15,12 +16,11 @@ type link struct {
 	o          settings
 	s          *session
 	lock       string // that the session holds
-	count      func(name string, n int64)
+	count      sqlsink.Count
 	room       int // bytes of rows a statement has room for
 	head, tail string
 	stuck      bool // in a transaction that couldn't be ended
 	rows       rows
-	bad        map[int]error // records of the batch that are refused, by index; nil if none is
 
 	// With Keys:
 	keys  []keyColumn
@@ -43,24 +43,19 @@ type op struct {
 	from, to int // its condition, in where
 }
 
-func (l *link) reset() {
+// Reset empties it.
+func (l *link) Reset() {
 	l.rows.reset()
-	l.bad, l.where, l.ops, l.exact = nil, l.where[:0], l.ops[:0], true
+	l.where, l.ops, l.exact = l.where[:0], l.ops[:0], true
 }
 
-func (l *link) refuse(i int, err error) {
-	if l.bad == nil {
-		l.bad = map[int]error{}
-	}
-	l.bad[i] = async.Refuse(l.rejected(err))
-}
-
-func (l *link) rejected(err error) error {
+// Refused says whose row is refused.
+func (l *link) Refused(err error) error {
 	return fault.Wrap(fault.SinkRejected, err, "row for table %s", l.o.table)
 }
 
-// add encodes the row of the batch's record i.
-func (l *link) add(i int, values []any, gone bool) error {
+// Add encodes the row of the batch's record i.
+func (l *link) Add(i int, values []any, gone bool) error {
 	if len(l.keys) == 0 {
 		return l.rows.add(i, values, l.room)
 	}
@@ -133,8 +128,8 @@ func (l *link) reduce() {
 	l.ops = kept
 }
 
-// write sends what was added, in a transaction.
-func (l *link) write(ctx context.Context) error {
+// send writes what was added, in a transaction.
+func (l *link) send(ctx context.Context) error {
 	all := l.statements()
 	if len(all) == 0 {
 		return nil
@@ -155,10 +150,14 @@ func (l *link) write(ctx context.Context) error {
 	return err
 }
 
-// verdict says what an answer of the server means for the batch.
-func (l *link) verdict(err error, records int) error {
-	if ruleOf(err).write == reject {
-		return async.Refuse(l.rejected(err))
+// Write sends what was added.
+func (l *link) Write(ctx context.Context, records int) (keep bool, err error) {
+	if err = l.send(ctx); err == nil {
+		return true, nil
 	}
-	return failed(err, "write %d records to table %s", records, l.o.table)
+	keep = l.keeps(err)
+	if ruleOf(err).write == reject {
+		return keep, async.Refuse(l.Refused(err))
+	}
+	return keep, failed(err, "write %d records to table %s", records, l.o.table)
 }

@@ -7,11 +7,9 @@ import (
 	"strings"
 
 	"github.com/weirline/weirline/internal/fault"
-	"github.com/weirline/weirline/internal/links"
+	"github.com/weirline/weirline/internal/sqlsink"
 	"github.com/weirline/weirline/txn"
 )
-
-var _ links.Link = (*link)(nil)
 
 // Name is that of the session's lock.
 func (l *link) Name() string { return l.lock }
@@ -47,7 +45,7 @@ func (l *link) keeps(err error) bool {
 }
 
 // openLink connects and learns what the table and the server are like.
-func openLink(ctx context.Context, o settings, count func(string, int64)) (*link, error) {
+func openLink(ctx context.Context, o settings, count sqlsink.Count) (sqlsink.Link, error) {
 	s, err := o.connect(ctx)
 	if err != nil {
 		return nil, err

@@ -3,21 +3,15 @@ package mysql
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
-	"time"
 
-	"github.com/weirline/weirline/internal/links"
+	"github.com/weirline/weirline/internal/sqlsink"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/async"
 )
 
-// What a batch of Sink has by default: more rows gain hardly anything.
-const (
-	batchRows      = 1000
-	inFlight       = 4
-	defaultTimeout = 30 * time.Second
-)
+// batchRows is what a batch of Sink has by default: more rows gain hardly anything.
+const batchRows = 1000
 
 // Sink writes records into a table of MariaDB or MySQL as they come, without waiting for a checkpoint. With Keys a row replaces the
 // one with the same keys, so that writing it again changes nothing; without, rows are appended, at least once. DSN, Table, Columns
@@ -63,33 +57,25 @@ func (s Sink[T]) settings() (settings, error) {
 	}
 	return settings{
 		config: c, database: c.DBName, table: tableOf(s.Table, c.DBName), columns: slices.Clone(s.Columns), keys: slices.Clone(s.Keys),
-		locks: cmp.Or(s.Batching.Timeout, defaultTimeout), plain: true, deletes: s.Delete != nil,
+		locks: cmp.Or(s.Batching.Timeout, sqlsink.Timeout), plain: true, deletes: s.Delete != nil,
 	}, nil
 }
 
+// rows is what the sink is to package sqlsink.
+func (s Sink[T]) rows() sqlsink.Sink[T] {
+	return sqlsink.Sink[T]{Target: target(s.Table, s.Columns, s.Keys), Row: s.Row, Delete: s.Delete, Batching: s.Batching, Rows: batchRows}
+}
+
 // Idempotent says whether a row replaces the one with the same keys.
-func (s Sink[T]) Idempotent() bool { return len(s.Keys) > 0 }
+func (s Sink[T]) Idempotent() bool { return s.rows().Idempotent() }
 
 // Promise says what becomes of a record that is written again.
-func (s Sink[T]) Promise() (promise, why, fix string) {
-	if s.Idempotent() {
-		return sink.Repeatable, "a row replaces the one with the same keys", ""
-	}
-	return sink.AtLeastOnce, "rows are appended, and a batch of which the answer is lost is appended again",
-		"set Keys to columns with a unique index, or use mysql.TxSink"
-}
+func (s Sink[T]) Promise() (promise, why, fix string) { return s.rows().Promise() }
 
 // Validate says everything that is wrong with the settings. Writer and Preflight call it too.
 func (s Sink[T]) Validate() error {
-	errs := checkTarget(s.Row != nil, s.Table, s.Columns, s.Keys)
-	if s.Delete != nil && len(s.Keys) == 0 {
-		errs = append(errs, wrong("set Keys to the columns that say which row a record is about", "Delete is set, and Keys isn't"))
-	}
-	if s.Batching.Send != nil {
-		errs = append(errs, wrong("leave Batching.Send out; Row says what is sent", "Batching.Send is set"))
-	}
 	_, err := s.settings()
-	return errors.Join(append(errs, err, s.batching(nil).Validate())...)
+	return s.rows().Validate(err)
 }
 
 // checked is the settings, if all is right with them.
@@ -100,34 +86,13 @@ func (s Sink[T]) checked() (settings, error) {
 	return s.settings()
 }
 
-// batching is the async sink that sends over the pool's links.
-func (s Sink[T]) batching(pool *links.Pool[*link]) async.Sink[T] {
-	b := s.Batching
-	b.Timeout, b.MaxBatch, b.MaxInFlight = cmp.Or(b.Timeout, defaultTimeout), cmp.Or(b.MaxBatch, batchRows), cmp.Or(b.MaxInFlight, inFlight)
-	if s.Idempotent() && b.Key == nil {
-		b.Key = func(T) string { return "" }
-	}
-	b.Send = func(ctx context.Context, batch []T) error { return s.send(ctx, pool, batch) }
-	return b
-}
-
 // Writer makes the writer of one task. It connects with the first batch.
 func (s Sink[T]) Writer(ctx context.Context, t sink.Task) (sink.Writer[T], error) {
 	o, err := s.checked()
 	if err != nil {
 		return nil, err
 	}
-	count := func(name string, n int64) {
-		if t.Metrics != nil && n > 0 {
-			t.Metrics.Count(name, n)
-		}
-	}
-	pool := &links.Pool[*link]{Open: func(ctx context.Context) (*link, error) { return openLink(ctx, o, count) }}
-	w, err := s.batching(pool).Writer(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	return &writer[T]{Writer: w, links: pool}, nil
+	return s.rows().Writer(ctx, t, func(ctx context.Context, count sqlsink.Count) (sqlsink.Link, error) { return openLink(ctx, o, count) })
 }
 
 // Preflight connects and looks whether the server takes writes and the table the rows. It takes 15 s at most.
@@ -139,47 +104,4 @@ func (s Sink[T]) Preflight(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, preflightLimit)
 	defer cancel()
 	return o.preflight(ctx)
-}
-
-// writer is async's, with connections of its own.
-type writer[T any] struct {
-	sink.Writer[T]
-	links *links.Pool[*link]
-}
-
-// Unwrap shows async's companions to sink.As.
-func (w *writer[T]) Unwrap() any { return w.Writer }
-
-// Close ends the sending first and then the connections. It may be called again.
-func (w *writer[T]) Close() error {
-	err := w.Writer.Close()
-	w.links.Close()
-	return err
-}
-
-// send writes one batch.
-func (s Sink[T]) send(ctx context.Context, pool *links.Pool[*link], batch []T) error {
-	l, err := pool.Take(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { pool.Give(l, l.keeps(err)) }()
-	l.reset()
-	for i, v := range batch {
-		gone := s.Delete != nil && s.Delete(v)
-		values, err := s.Row(v)
-		if err == nil {
-			err = l.add(i, values, gone)
-		}
-		if err != nil {
-			l.refuse(i, err)
-		}
-	}
-	if err = l.write(ctx); err != nil {
-		return l.verdict(err, len(batch))
-	}
-	if len(l.bad) > 0 {
-		return &async.Partial{Errs: l.bad}
-	}
-	return nil
 }

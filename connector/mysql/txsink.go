@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/weirline/weirline/internal/sqlsink"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
 )
@@ -84,8 +85,8 @@ func (s TxSink[T]) settings() (settings, error) {
 
 // Validate says everything that is wrong with the settings. The constructors call it too.
 func (s TxSink[T]) Validate() error {
-	errs := checkTarget(s.Row != nil, s.Table, s.Columns, s.Keys)
-	if s.Tokens != "" && !tableName(s.Tokens) {
+	errs := target(s.Table, s.Columns, s.Keys).Check(s.Row != nil)
+	if s.Tokens != "" && !sqlsink.TableName(s.Tokens) {
 		errs = append(errs, wrong("set Tokens to a table's name, or to database.name", "Tokens is %q", s.Tokens))
 	}
 	_, err := s.settings()

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/sqlsink"
 	"github.com/weirline/weirline/sink/async"
 )
 
@@ -17,9 +17,8 @@ type link struct {
 	o     settings
 	s     *session
 	name  string // of the session, by its lock
-	count func(name string, n int64)
+	count sqlsink.Count
 	rows  rows
-	bad   map[int]error // records of the batch that are refused, by index; nil if none is
 
 	// With Keys:
 	upsert, remove statement
@@ -31,24 +30,19 @@ type link struct {
 	params         [][]byte
 }
 
-func (l *link) reset() {
+// Reset empties it.
+func (l *link) Reset() {
 	l.rows.reset()
-	l.bad, l.gone = nil, l.gone[:0]
+	l.gone = l.gone[:0]
 }
 
-func (l *link) refuse(i int, err error) {
-	if l.bad == nil {
-		l.bad = map[int]error{}
-	}
-	l.bad[i] = async.Refuse(l.rejected(err))
-}
-
-func (l *link) rejected(err error) error {
+// Refused says whose row is refused.
+func (l *link) Refused(err error) error {
 	return fault.Wrap(fault.SinkRejected, err, "row for table %s", l.o.table.Sanitize())
 }
 
-// add encodes the row of the batch's record i.
-func (l *link) add(i int, values []any, gone bool) error {
+// Add encodes the row of the batch's record i.
+func (l *link) Add(i int, values []any, gone bool) error {
 	if gone && len(values) == len(l.rows.cols) {
 		l.values = append(l.values[:0], make([]any, len(values))...)
 		for _, k := range l.remove.columns {
@@ -63,9 +57,9 @@ func (l *link) add(i int, values []any, gone bool) error {
 	return nil
 }
 
-// write sends what was added. An error is the server's, of whichever statement; repeating all of them with Keys changes nothing.
+// send writes what was added. An error is the server's, of whichever statement; repeating all of them with Keys changes nothing.
 // Removals and replacements are of different keys, so they are transactions of their own, which lock rows in the order of their keys.
-func (l *link) write(ctx context.Context) error {
+func (l *link) send(ctx context.Context) error {
 	if l.rows.len() == 0 {
 		return nil
 	}
@@ -81,19 +75,12 @@ func (l *link) write(ctx context.Context) error {
 	return l.exec(ctx, &l.upsert, l.live)
 }
 
-var errNullKey = errors.New("it may not be NULL, as it is one of Keys")
-
 // reduce keeps the last row of each key: a statement can't replace a row twice.
 func (l *link) reduce() {
 	l.cells, l.order, l.live, l.dead = l.cells[:0], l.order[:0], l.live[:0], l.dead[:0]
 	for i := range l.rows.len() {
 		l.cells = fields(l.rows.span(i, i+1), l.cells)
-		null := slices.IndexFunc(l.remove.columns, func(k int) bool { return l.cell(i, k) == nil })
-		if null < 0 {
-			l.order = append(l.order, i)
-			continue
-		}
-		l.refuse(l.rows.index[i], fmt.Errorf("value of column %s: %w", l.rows.cols[l.remove.columns[null]].name, errNullKey))
+		l.order = append(l.order, i)
 	}
 	slices.SortFunc(l.order, func(a, b int) int {
 		if c := l.compare(a, b); c != 0 {
@@ -172,10 +159,13 @@ func (l *link) bind(st *statement, rows []int) {
 	l.params = l.params[:len(st.columns)]
 }
 
-// verdict says what an answer of the server means for the batch.
-func (l *link) verdict(err error) error {
-	if ruleFor(err).write == reject {
-		return async.Refuse(l.rejected(spoken(err)))
+// Write sends what was added.
+func (l *link) Write(ctx context.Context, records int) (keep bool, err error) {
+	if err = l.send(ctx); err == nil {
+		return true, nil
 	}
-	return failed(err, "write %d rows to table %s", l.rows.len(), l.o.table.Sanitize())
+	if ruleFor(err).write == reject {
+		return keeps(err), async.Refuse(l.Refused(spoken(err)))
+	}
+	return keeps(err), failed(err, "write %d records to table %s", records, l.o.table.Sanitize())
 }

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/weirline/weirline/internal/links"
+	"github.com/weirline/weirline/internal/sqlsink"
 	"github.com/weirline/weirline/txn"
 )
-
-var _ links.Link = (*link)(nil)
 
 // Name is that of the session's lock. Behind a pooler a session isn't the client's own, and holds none.
 func (l *link) Name() string {
@@ -43,7 +41,7 @@ func keeps(err error) bool {
 const checkEach = 2 * time.Second
 
 // openLink connects and learns the table's types.
-func openLink(ctx context.Context, o settings, count func(string, int64)) (*link, error) {
+func openLink(ctx context.Context, o settings, count sqlsink.Count) (sqlsink.Link, error) {
 	s, err := o.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -83,6 +81,9 @@ func (l *link) open(ctx context.Context) error {
 	}
 	l.upsert = l.o.upsertMany(cols)
 	l.remove = l.o.deleteMany(cols)
+	for _, k := range l.remove.columns {
+		cols[k].key = true
+	}
 	for _, st := range []*statement{&l.upsert, &l.remove} {
 		if err := l.s.ready(ctx, l.o, st); err != nil {
 			return err

@@ -40,6 +40,8 @@ func (r *rows) span(lo, hi int) []byte {
 	return r.buf[start:r.ends[hi-1]]
 }
 
+var errNullKey = errors.New("it may not be NULL, as it is one of Keys")
+
 // add encodes the row of the batch's record i. After an error nothing of it is left.
 func (r *rows) add(i int, values []any) error {
 	if len(values) != len(r.cols) {
@@ -57,6 +59,9 @@ func (r *rows) add(i int, values []any) error {
 			field = appendTextField
 		}
 		buf, err := field(r.types, r.buf, r.cols[c].oid, v)
+		if err == nil && r.cols[c].key && buf[len(r.buf)] == 0xff {
+			err = errNullKey
+		}
 		if err != nil {
 			r.buf = r.buf[:start]
 			return fmt.Errorf("value of column %s: %w", r.cols[c].name, err)

@@ -15,6 +15,7 @@ import (
 type column struct {
 	name string
 	oid  uint32 // of its type; a domain's base type
+	key  bool   // it may not be NULL: the row is to be found by it
 
 	// How a statement for many rows has its values, see carriers:
 	text  bool   // as text

@@ -1,46 +1,14 @@
 package postgres
 
 import (
-	"slices"
-	"strings"
-
-	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/sqlsink"
 )
 
+var product = sqlsink.Server{Name: "postgres", Space: "schema"}
+
 // wrong is a mistake in a sink's settings.
-func wrong(fix, what string, args ...any) error {
-	return fault.New(fault.BadPipeline, "postgres sink: "+what, args...).WithFix("%s", fix)
-}
+func wrong(fix, what string, args ...any) error { return product.Wrong(fix, what, args...) }
 
-// checkTarget says what is wrong with the settings that say what is written where.
-func checkTarget(row bool, table string, columns, keys []string) []error {
-	var errs []error
-	bad := func(fix, what string, args ...any) { errs = append(errs, wrong(fix, what, args...)) }
-	if !row {
-		bad("set Row to the function that gives a record's values", "Row is missing")
-	}
-	if !tableName(table) {
-		bad("set Table to a table's name, or to schema.name", "Table is %q", table)
-	}
-	if len(columns) == 0 || hasTwice(columns) {
-		bad("set Columns to the names of the columns that Row gives values for, each once", "Columns is %q", columns)
-	}
-	for _, k := range keys {
-		if !slices.Contains(columns, k) {
-			bad("name it in Columns too, or take it out of Keys", "key %q isn't one of Columns", k)
-		}
-	}
-	if hasTwice(keys) {
-		bad("name each key once", "Keys is %q", keys)
-	}
-	return errs
-}
-
-func tableName(name string) bool {
-	parts := strings.Split(name, ".")
-	return len(parts) <= 2 && !slices.Contains(parts, "")
-}
-
-func hasTwice(names []string) bool {
-	return len(slices.Compact(slices.Sorted(slices.Values(names)))) < len(names)
+func target(table string, columns, keys []string) sqlsink.Target {
+	return sqlsink.Target{Server: product, Table: table, Columns: columns, Keys: keys}
 }

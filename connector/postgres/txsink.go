@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/weirline/weirline/internal/sqlsink"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/txn"
 )
@@ -98,9 +99,9 @@ func (s TxSink[T]) settings() settings {
 
 // Validate says everything that is wrong with the settings. The constructors call it too.
 func (s TxSink[T]) Validate() error {
-	errs := checkTarget(s.Row != nil, s.Table, s.Columns, s.Keys)
+	errs := target(s.Table, s.Columns, s.Keys).Check(s.Row != nil)
 	bad := func(fix, what string, args ...any) { errs = append(errs, wrong(fix, what, args...)) }
-	if s.Rejects != "" && !tableName(s.Rejects) {
+	if s.Rejects != "" && !sqlsink.TableName(s.Rejects) {
 		bad("set Rejects to a table's name, or to schema.name", "Rejects is %q", s.Rejects)
 	}
 	if s.Mode != Ledger && (s.Schema != "" || s.Rejects != "") {

@@ -203,18 +203,23 @@ var layers = []layer{
 		"a connector has its toolkits and one client library, and no engine",
 	},
 	{
+		[]string{"internal/sqlsink"},
+		[]string{"sink", "sink/async", "internal/links", fault},
+		"what plain sinks into tables share; it knows no server",
+	},
+	{
 		[]string{"connector/mysql"},
-		append([]string{"github.com/go-sql-driver/mysql"}, toolkits...),
+		append([]string{"internal/sqlsink", "github.com/go-sql-driver/mysql"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
 	},
 	{
 		[]string{"connector/postgres"},
-		append([]string{"github.com/jackc/pgx"}, toolkits...),
+		append([]string{"internal/sqlsink", "github.com/jackc/pgx"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
 	},
 }
 
-var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "sink/ahead", "sink/parts", "txn", "internal/links", fault}
+var toolkits = []string{"source", "sink", "enumerator", "reader", "hybrid", "sink/async", "sink/ahead", "sink/parts", "txn", fault}
 
 // free are the programs: they may import what they like.
 var free = []string{"internal/mutants", "internal/matrix", "internal/sim", "internal/soak", "examples", "benchmarks", "internal/testsvc", "internal/accept", "internal/archtest", "internal/chaos", "internal/leaks", "internal/storms", "docs"}
