@@ -241,7 +241,7 @@ func TestOtherDatabase(t *testing.T) {
 	m := testsvc.MariaDB(t)
 	table := newTable(t, m, "")
 	s := points(m, table)
-	other := fmt.Sprint("other", tables.Add(1))
+	other := newName("other")
 	if err := m.Exec(t.Context(), fmt.Sprintf("create database %s; create table %s.%s like %s", other, other, table, table)); err != nil {
 		t.Fatal(err)
 	}

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 
+	"github.com/weirline/weirline/internal/sqlsink/sqlsinktest"
 	"github.com/weirline/weirline/internal/testsvc"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/sinktest"
@@ -25,36 +24,19 @@ type point struct {
 
 func (p point) row() ([]any, error) { return []any{p.ID, p.Name}, nil }
 
-var tables atomic.Int64
-
-// newTable makes a table of its own for a test; columns are those of create table. Unset: those of point.
-func newTable(t *testing.T, m *testsvc.MariaDBServer, columns string) string {
-	t.Helper()
-	if columns == "" {
-		columns = "id bigint primary key, name varchar(100) not null"
-	}
-	name := fmt.Sprintf("t%d", tables.Add(1))
-	if err := m.Exec(t.Context(), fmt.Sprintf("create table %s (%s)", name, columns)); err != nil {
-		t.Fatal(err)
-	}
-	return name
-}
+// What tests of a package of its own share with these.
+var (
+	newTable = sqlsinktest.NewTable
+	read     = sqlsinktest.Read[point]
+	wantRows = sqlsinktest.WantRows[point]
+	numbered = sqlsinktest.Numbered[point]
+	newName  = sqlsinktest.NewName
+	seq      = sqlsinktest.Seq
+	fails    = sqlsinktest.Fails
+)
 
 func points(m *testsvc.MariaDBServer, table string) TxSink[point] {
 	return TxSink[point]{DSN: m.DSN, Table: table, Columns: []string{"id", "name"}, Row: point.row}
-}
-
-// read returns the rows of a table of points.
-func read(m *testsvc.MariaDBServer, table string) ([]point, error) {
-	lines, err := m.Query(context.Background(), "select id, name from "+table+" order by id")
-	var out []point
-	for _, l := range lines {
-		id, name, _ := strings.Cut(l, "\t")
-		n, aerr := strconv.Atoi(id)
-		err = errors.Join(err, aerr)
-		out = append(out, point{n, name})
-	}
-	return out, err
 }
 
 // leftovers names what is prepared under a slot.
@@ -168,15 +150,4 @@ func finisher[T any](t *testing.T, s TxSink[T], of sink.Task) sink.Committer {
 		}
 	})
 	return c
-}
-
-func wantRows(t *testing.T, m *testsvc.MariaDBServer, table string, want ...point) {
-	t.Helper()
-	got, err := read(m, table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("table holds %v, want %v", got, want)
-	}
 }

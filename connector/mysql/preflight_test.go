@@ -12,16 +12,6 @@ import (
 	"github.com/weirline/weirline/txn/txntest"
 )
 
-// fails says if one of the errors lacks the code or the words.
-func fails(t *testing.T, code fault.Code, says string, errs ...error) {
-	t.Helper()
-	for _, err := range errs {
-		if fault.CodeOf(err) != code.ID || !strings.Contains(fmt.Sprint(err), says) {
-			t.Errorf("got %v, want %s with %q", err, code.ID, says)
-		}
-	}
-}
-
 func TestSettings(t *testing.T) {
 	good := TxSink[point]{DSN: "u@tcp(h:1)/d", Table: "t", Columns: []string{"id", "name"}, Row: point.row}
 	if err := good.Validate(); err != nil {

@@ -32,14 +32,6 @@ func rejects[T any](t *testing.T, w sink.TxWriter[T], batch []T) ([]int, map[int
 	return slices.Sorted(maps.Keys(r.Errs)), r.Errs
 }
 
-func numbered(n int) []point {
-	out := make([]point, n)
-	for i := range out {
-		out[i] = point{i, fmt.Sprint("record ", i)}
-	}
-	return out
-}
-
 // The bad rows of a batch are found, whatever refuses them, and the others stay in.
 func TestBadRowsAreFound(t *testing.T) {
 	m := testsvc.MariaDB(t)
@@ -111,22 +103,6 @@ func TestBadRowsAreFound(t *testing.T) {
 			}
 			wantRows(t, m, table, batch...)
 		})
-	}
-}
-
-// seq is the numbers from lo up to hi, after those given first.
-func seq(lo, hi int, first ...int) func(yield func(int) bool) {
-	return func(yield func(int) bool) {
-		for _, n := range first {
-			if !yield(n) {
-				return
-			}
-		}
-		for n := lo; n < hi; n++ {
-			if !yield(n) {
-				return
-			}
-		}
 	}
 }
 
@@ -233,7 +209,7 @@ func TestTypes(t *testing.T) {
 // A batch larger than a packet of the server goes in several statements.
 func TestSmallPackets(t *testing.T) {
 	m := testsvc.NewMariaDB(t, testsvc.MariaDBOptions{Args: []string{"--max-allowed-packet=16384"}})
-	table := newTable(t, m, "")
+	table := newTable(t, m, "id bigint primary key, name varchar(100) not null")
 	w, c := open(t, points(m, table))
 	batch := numbered(3000)
 	batch[10].Name, batch[20].Name = strings.Repeat("x", 20_000), strings.Repeat("y", 101) // one for the packet, one for the column

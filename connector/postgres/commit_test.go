@@ -89,7 +89,7 @@ func TestHandleOfAnotherServer(t *testing.T) {
 	s := points(pg, table(t, pg, ""))
 	w, c := open(t, s)
 	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
-	other := fmt.Sprint("other", tables.Add(1))
+	other := newName("other")
 	if err := pg.Exec(t.Context(), "create database "+other); err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -12,237 +10,107 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/weirline/weirline/internal/fault"
+	"github.com/weirline/weirline/internal/sqlsink/sqlsinktest"
 	"github.com/weirline/weirline/internal/testsvc"
-	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/async"
-	"github.com/weirline/weirline/sink/sinktest"
 )
 
-// quick makes a test's repetitions come soon.
-var quick = async.Retry{Base: 5 * time.Millisecond, Max: 50 * time.Millisecond}
-
-// upserts is a plain sink of points; those with the name "gone" are removed.
-func upserts(url, table string) Sink[point] {
-	return Sink[point]{
-		URL: url, Table: table, Columns: []string{"id", "name"}, Keys: []string{"id"}, Row: point.row,
-		Delete:   func(p point) bool { return p.Name == "gone" },
-		Batching: async.Sink[point]{MaxBuffered: 500, Retry: quick},
-	}
-}
-
-func appends(url, table string) Sink[point] {
-	s := upserts(url, table)
-	s.Keys, s.Delete = nil, nil
-	return s
-}
-
-// numbersOf is a task's metrics, for writers that work in the background.
-type numbersOf struct {
-	mu sync.Mutex
-	m  map[string]int64
-}
-
-func (c *numbersOf) Count(name string, n int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.m == nil {
-		c.m = map[string]int64{}
-	}
-	c.m[name] += n
-}
-func (*numbersOf) Gauge(string, float64)   {}
-func (*numbersOf) Observe(string, float64) {}
-
-// retries is how many records were sent again, for whichever cause.
-func (c *numbersOf) retries() (n int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for name, of := range c.m {
-		if strings.HasPrefix(name, "retries") {
-			n += of
+var kit = sqlsinktest.Kit{
+	Start: func(t *testing.T) sqlsinktest.Server { return testsvc.NewPostgres(t, testsvc.PostgresOptions{}) },
+	Share: func(t *testing.T) sqlsinktest.Server { return testsvc.Postgres(t) },
+	URL: func(s sqlsinktest.Server, user string) string {
+		url := s.(*testsvc.PostgresServer).URL
+		if user == "" {
+			return url
 		}
-	}
-	return n
+		return strings.Replace(url, "test@", user+"@", 1)
+	},
+	Sink: func(o sqlsinktest.Settings) sqlsinktest.Sink {
+		return Sink[sqlsinktest.Point]{
+			URL: o.URL, Table: o.Table, Columns: o.Columns, Keys: o.Keys, Row: o.Row, Delete: o.Delete, Batching: o.Batching,
+		}
+	},
+	Hold:    begin,
+	Lock:    "lock table %s in exclusive mode",
+	Waiting: "select pid from pg_stat_activity where application_name = 'weirline' and wait_event_type = 'Lock' and wait_event <> 'advisory'",
+	ReadOnly: map[bool]string{
+		true:  "alter database postgres set default_transaction_read_only = on",
+		false: "begin read write; alter database postgres set default_transaction_read_only = off; commit",
+	},
+	Says:   map[string]string{"check": "23514", "unique": "Key (id)=(3) already exists", "length": "22001"},
+	BadURL: [2]string{"postgres://u:secret@h:port/", "URL"},
 }
 
-func (c *numbersOf) of(name string) int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.m[name]
-}
-
-// openPlain makes a writer that ends with the test.
-func openPlain[T any](t *testing.T, s Sink[T]) (sink.Writer[T], *numbersOf) {
+func begin(t *testing.T, s sqlsinktest.Server) *sqlsinktest.Session {
 	t.Helper()
-	c := &numbersOf{}
-	of := task()
-	of.Metrics = c
-	w, err := s.Writer(t.Context(), of)
+	conn, err := pgx.Connect(t.Context(), s.(*testsvc.PostgresServer).URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
-			t.Error(err)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
 		}
-	})
-	return w, c
-}
-
-func write[T any](t *testing.T, w sink.Writer[T], batch ...T) {
-	t.Helper()
-	if err := w.Write(t.Context(), batch); err != nil {
-		t.Fatal(err)
 	}
-}
-
-// flush waits until all is written or refused, and returns what is refused.
-func flush[T any](t *testing.T, w sink.Writer[T]) []sink.RejectedRecord {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if err := w.Flush(ctx); err != nil {
-		t.Fatal(err)
-	}
-	r, ok := sink.As[sink.Rejecter](w)
-	if !ok {
-		t.Fatal("the writer has no Rejects")
-	}
-	return r.Rejects()
-}
-
-// hold locks something until release is called.
-func hold(t *testing.T, pg *testsvc.PostgresServer, sql string) (release func()) {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), pg.URL)
-	if err == nil {
-		_, err = conn.Exec(t.Context(), "begin; "+sql)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sync.OnceFunc(func() {
+	exec("set deadlock_timeout = '20s'; begin")
+	return &sqlsinktest.Session{Exec: exec, Release: sync.OnceFunc(func() {
 		if err := conn.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-	})
+	})}
 }
 
 func TestSinkContract(t *testing.T) {
 	pg := testsvc.Postgres(t)
-	pooler := testsvc.NewPgBouncer(t, pg, 4)
-	keyless := table(t, pg, "id int8 not null, name text not null")
-	for name, s := range map[string]Sink[point]{
-		"upsert": upserts(pg.URL, table(t, pg, "")), "append": appends(pg.URL, keyless),
-		"upsert behind a pooler": upserts(pooler, table(t, pg, "")), "append behind a pooler": appends(pooler, table(t, pg, "id int8, name text")),
-	} {
-		t.Run(name, func(t *testing.T) {
-			sinktest.Run(t, sinktest.Case[point]{
-				Sink: s,
-				Make: func(i int) point { return point{i, fmt.Sprint("record ", i)} },
-				Read: func() ([]point, error) { return read(pg, s.Table) },
-				Block: func() func() {
-					return hold(t, pg, "lock table "+s.Table+" in exclusive mode")
-				},
-			})
-		})
-	}
+	kit.Contract(t, pg, map[string]string{"": pg.URL, " behind a pooler": testsvc.NewPgBouncer(t, pg, 4)})
 }
 
-// The bad rows of a batch are found, whatever refuses them, and the others are written.
 func TestSinkFindsBadRows(t *testing.T) {
-	pg := testsvc.Postgres(t)
-	fifth := func(rs []point) {
-		for i := 0; i < len(rs); i += 100 {
-			rs[i].Name = "refused"
-		}
-	}
-	every100 := []int{0, 100, 200, 300, 400}
-	cases := []struct {
-		name, columns string
-		keys          []string
-		batch         func(rs []point)
-		bad           []int
-		says          string
-	}{
-		{"check", "id int8 primary key, name text check (name <> 'refused')", []string{"id"}, fifth, every100, "23514"},
-		{"check, appended", "id int8 primary key, name text check (name <> 'refused')", nil, fifth, every100, "23514"},
-		{"unique", "id int8 primary key, name text unique", []string{"id"}, func(rs []point) { rs[7].Name = rs[3].Name }, []int{7}, "already exists"},
-		{"unique, appended", "id int8 primary key, name text", nil, func(rs []point) { rs[7].ID = 3 }, []int{7}, "Key (id)=(3) already exists"},
-		{"length", "id int8 primary key, name varchar(10)", []string{"id"}, func(rs []point) { rs[99].Name = "longer than that" }, []int{99}, "22001"},
-		{"zero byte", "", []string{"id"}, func(rs []point) { rs[499].Name = "a\x00b" }, []int{499}, "22021"},
-		{"own error", "", []string{"id"}, func(rs []point) { rs[1].Name = "never" }, []int{1}, "refused by Row"},
-		{"no key", "id int8 unique, name text", []string{"id"}, func(rs []point) { rs[2].Name = "keyless" }, []int{2}, "column id: it may not be NULL"},
-		{"all", "id int8 primary key check (id < 0), name text", []string{"id"}, func([]point) {}, slices.Collect(seq(0, 500)), "23514"},
-	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			s := upserts(pg.URL, table(t, pg, c.columns))
-			s.Keys, s.Delete = c.keys, nil
-			s.Row = func(p point) ([]any, error) {
-				switch p.Name {
-				case "never":
-					return nil, errors.New("refused by Row")
-				case "keyless":
-					return []any{nil, p.Name}, nil
-				}
-				return p.row()
-			}
-			w, _ := openPlain(t, s)
-			batch := numbered(500)
-			c.batch(batch)
-			write(t, w, batch...)
-			bad := map[point]error{}
-			for _, r := range flush(t, w) {
-				bad[r.Value.(point)] = r.Err
-				if !strings.Contains(r.Err.Error(), c.says) || fault.CodeOf(r.Err) != fault.SinkRejected.ID {
-					t.Errorf("record %v: got %v, want %s with %q", r.Value, r.Err, fault.SinkRejected.ID, c.says)
-				}
-			}
-			var fine []point
-			for i, p := range batch {
-				if _, refused := bad[p]; refused != slices.Contains(c.bad, i) {
-					t.Errorf("record %d is refused: %v, want %v", i, refused, !refused)
-				}
-				if !slices.Contains(c.bad, i) {
-					fine = append(fine, p)
-				}
-			}
-			slices.SortFunc(fine, func(a, b point) int { return a.ID - b.ID })
-			wantRows(t, pg, s.Table, fine...)
-		})
+	id := []string{"id"}
+	kit.FindsBadRows(t, sqlsinktest.BadRows{
+		Name: "unique", Columns: "id int8 primary key, name text unique", Keys: id,
+		Change: func(rs []sqlsinktest.Point) { rs[7].Name = rs[3].Name }, Bad: []int{7}, Says: "already exists",
+	}, sqlsinktest.BadRows{
+		Name: "zero byte", Keys: id, Change: func(rs []sqlsinktest.Point) { rs[499].Name = "a\x00b" }, Bad: []int{499}, Says: "22021",
+	})
+}
+
+func TestSinkLastOfAKeyWins(t *testing.T) { kit.LastOfAKeyWins(t) }
+
+func TestSinkSettings(t *testing.T) { kit.Settings(t) }
+
+func TestSinkServerDies(t *testing.T) { kit.ServerDies(t) }
+
+func TestSinkBadNetwork(t *testing.T) { kit.BadNetwork(t) }
+
+func TestSinkEndsWhatBroke(t *testing.T) { kit.EndsWhatBroke(t) }
+
+func TestSinkDeadlock(t *testing.T) { kit.Deadlock(t) }
+
+func TestSinkStops(t *testing.T) { kit.Stops(t) }
+
+func TestSinkSnapshotWhileDown(t *testing.T) { kit.SnapshotWhileDown(t) }
+
+// Rows are locked in the order of their keys, so nobody waits in a circle.
+func TestSinkWritersOverlap(t *testing.T) {
+	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{Args: []string{"-c", "deadlock_timeout=10ms"}})
+	if n := kit.WritersOverlap(t, pg); n > 0 {
+		t.Errorf("%d records were sent again", n)
 	}
 }
 
-// Of the rows of one key the last one counts, in a batch as well as over several.
-func TestSinkLastOfAKeyWins(t *testing.T) {
-	pg := testsvc.Postgres(t)
-	s := upserts(pg.URL, table(t, pg, ""))
-	w, n := openPlain(t, s)
-	write(t, w, point{1, "a"}, point{2, "b"}, point{1, "c"}, point{3, "gone"}, point{1, "d"}, point{4, "e"}, point{4, "gone"}, point{5, "gone"}, point{5, "f"})
-	flush(t, w)
-	wantRows(t, pg, s.Table, point{1, "d"}, point{2, "b"}, point{5, "f"})
-	if n.of("superseded") != 4 || n.of("deleted") != 2 || n.of("sent") != 9 || n.of("connections") != 1 {
-		t.Errorf("counted %v", n.m)
-	}
-	write(t, w, point{2, "gone"}, point{1, "g"})
-	flush(t, w)
-	wantRows(t, pg, s.Table, point{1, "g"}, point{5, "f"})
+func TestSinkWaits(t *testing.T) {
+	kit.Waits(t, testsvc.NewPostgres(t, testsvc.PostgresOptions{Args: []string{"-c", "max_connections=6", "-c", "superuser_reserved_connections=0"}}), 6)
+}
 
-	many := upserts(pg.URL, table(t, pg, ""))
-	many.Batching.Key, many.Batching.MaxBatch = func(p point) string { return fmt.Sprint(p.ID) }, 7
-	w, n = openPlain(t, many)
-	want := make([]point, 20)
-	for i := range 2000 {
-		want[i%20] = point{i % 20, fmt.Sprint("value ", i)}
-		write(t, w, want[i%20])
+func TestSinkPreflight(t *testing.T) {
+	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{Prepared: -1})
+	if err := pg.Exec(t.Context(), "create unlogged table unlogged (id int8 primary key, name text); "+
+		"create table late (id int8 unique deferrable, name text)"); err != nil {
+		t.Fatal(err)
 	}
-	flush(t, w)
-	wantRows(t, pg, many.Table, want...)
-	if n.retries() > 0 {
-		t.Errorf("%d records were sent again", n.retries())
-	}
+	kit.Preflight(t, pg, "max_prepared_transactions", map[string]string{"unlogged": "set logged", "late": "deferrable"})
 }
 
 // A row with several keys, only keys, or none but defaults beside them.
@@ -256,11 +124,11 @@ func TestSinkKeys(t *testing.T) {
 	if err := s.Preflight(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w, _ := openPlain(t, s)
-	write(t, w, point{1, "a"}, point{1, "b"}, point{2, "a"}, point{1, "a"}, point{2, "-a"}, point{3, "-a"})
-	flush(t, w)
-	write(t, w, point{1, "-b"}, point{1, "a"}, point{2, "b"})
-	flush(t, w)
+	w, _ := sqlsinktest.Open(t, s)
+	sqlsinktest.Write(t, w, point{1, "a"}, point{1, "b"}, point{2, "a"}, point{1, "a"}, point{2, "-a"}, point{3, "-a"})
+	sqlsinktest.Flush(t, w)
+	sqlsinktest.Write(t, w, point{1, "-b"}, point{1, "a"}, point{2, "b"})
+	sqlsinktest.Flush(t, w)
 	wantRows(t, pg, s.Table, point{1, "a"}, point{2, "b"})
 }
 
@@ -284,9 +152,9 @@ func TestSinkTypes(t *testing.T) {
 			if err := s.Preflight(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			w, _ := openPlain(t, s)
+			w, _ := sqlsinktest.Open(t, s)
 			at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-			write(t, w,
+			sqlsinktest.Write(t, w,
 				anything{
 					1, int64(9), "12.50", "x\ty", "abc",
 					[]byte{0, 1},
@@ -308,7 +176,7 @@ func TestSinkTypes(t *testing.T) {
 					"sad", nil, "2026-01-02",
 					float32(2), false, nil,
 				})
-			if bad := flush(t, w); len(bad) > 0 {
+			if bad := sqlsinktest.Flush(t, w); len(bad) > 0 {
 				t.Fatal(bad[0].Err)
 			}
 			got, err := pg.Query(t.Context(), `set time zone 'UTC'; select i, s, num, t, c, b, j, u, ts, a, m, ms, d, f, "a b", p from "Odd"."Name's" order by i`)
@@ -323,82 +191,27 @@ func TestSinkTypes(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Errorf("got  %q\nwant %q", got, want)
 			}
-			write(t, w, anything{1}, append(anything{"no number"}, make([]any, 15)...))
-			if bad := flush(t, w); len(bad) != 2 || !strings.Contains(bad[0].Err.Error(), "1 values for 16 columns") || !strings.Contains(bad[1].Err.Error(), "column i") {
+			sqlsinktest.Write(t, w, anything{1}, append(anything{"no number"}, make([]any, 15)...))
+			if bad := sqlsinktest.Flush(t, w); len(bad) != 2 || !strings.Contains(bad[0].Err.Error(), "1 values for 16 columns") || !strings.Contains(bad[1].Err.Error(), "column i") {
 				t.Errorf("refused %v", bad)
 			}
 		})
 	}
 }
 
-func TestSinkSettings(t *testing.T) {
-	if err := upserts("", "t").Validate(); err != nil {
-		t.Error(err)
+// TestSinkColumnChanges has a column's type changed under a writer, which learns it.
+func TestSinkColumnChanges(t *testing.T) {
+	pg := testsvc.Postgres(t)
+	s := Sink[point]{
+		URL: pg.URL, Table: table(t, pg, "id int4 primary key, name text"), Columns: []string{"id", "name"}, Keys: []string{"id"}, Row: point.row,
 	}
-	cases := map[string]func(s *Sink[point]){
-		"Row is missing":                   func(s *Sink[point]) { s.Row = nil },
-		`Table is ""`:                      func(s *Sink[point]) { s.Table = "" },
-		`key "x" isn't one of Columns`:     func(s *Sink[point]) { s.Keys = []string{"x"} },
-		"Delete is set, and Keys isn't":    func(s *Sink[point]) { s.Keys = nil },
-		"Batching.Send is set":             func(s *Sink[point]) { s.Batching.Send = func(context.Context, []point) error { return nil } },
-		"URL":                              func(s *Sink[point]) { s.URL = "postgres://u:secret@h:port/" },
-		"only one of Encode and Decode is": func(s *Sink[point]) { s.Batching.Encode = func(b []byte, _ point) ([]byte, error) { return b, nil } },
-	}
-	for says, change := range cases {
-		s := upserts("", "t")
-		change(&s)
-		_, err := s.Writer(t.Context(), task())
-		fails(t, fault.BadPipeline, says, s.Validate(), err, s.Preflight(t.Context()))
-	}
-	if p, why, fix := appends("", "t").Promise(); p != sink.AtLeastOnce || why == "" || !strings.Contains(fix, "Keys") {
-		t.Errorf("without keys: %s, %s, %s", p, why, fix)
-	}
-	if p, _, _ := upserts("", "t").Promise(); p != sink.Repeatable || !upserts("", "t").Idempotent() || appends("", "t").Idempotent() {
-		t.Errorf("with keys: %s", p)
-	}
-}
-
-func TestSinkPreflight(t *testing.T) {
-	pg := testsvc.NewPostgres(t, testsvc.PostgresOptions{Prepared: -1})
-	if err := pg.Exec(t.Context(), `create role reader login; create role writer login; create table keyless (id int8, name text); `+
-		`create unlogged table unlogged (id int8 primary key, name text); create table late (id int8 unique deferrable, name text); `+
-		`create table fine (id int8 primary key, name text); grant select, insert, update on fine to writer`); err != nil {
+	w, _ := sqlsinktest.Open(t, s)
+	sqlsinktest.Write(t, w, point{1, "a"})
+	sqlsinktest.Flush(t, w)
+	if err := pg.Exec(t.Context(), "alter table "+s.Table+" alter id type int8"); err != nil {
 		t.Fatal(err)
 	}
-	as := func(user string) string { return strings.Replace(pg.URL, "test@", user+"@", 1) }
-	for _, c := range []struct {
-		name, says string
-		change     func(s *Sink[point])
-	}{
-		{"no table", "create the table", func(s *Sink[point]) { s.Table = "nothing" }},
-		{"no unique index", "make a unique index", func(s *Sink[point]) { s.Table = "keyless" }},
-		{"unlogged", "set logged", func(s *Sink[point]) { s.Table = "unlogged" }},
-		{"deferrable", "deferrable", func(s *Sink[point]) { s.Table = "late" }},
-		{"no right", "grant the user", func(s *Sink[point]) { s.URL = as("reader") }},
-		{"no right to delete", "deletes from table", func(s *Sink[point]) { s.URL = as("writer") }},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := upserts(pg.URL, "fine")
-			c.change(&s)
-			err := s.Preflight(t.Context())
-			fails(t, fault.Preflight, c.says, err)
-			if strings.Contains(fmt.Sprint(err), "max_prepared_transactions") {
-				t.Errorf("%v speaks of prepared transactions", err)
-			}
-		})
-	}
-	s := upserts(as("writer"), "fine")
-	s.Delete = nil
-	if err := errors.Join(s.Preflight(t.Context()), appends(pg.URL, "keyless").Preflight(t.Context())); err != nil {
-		t.Error(err)
-	}
-}
-
-// last is what a table of points should hold after so many rounds.
-func lastRound(keys, rounds int) []point {
-	out := make([]point, keys)
-	for k := range out {
-		out[k] = point{k, fmt.Sprint("round ", rounds-1)}
-	}
-	return out
+	sqlsinktest.Write(t, w, point{2, "b"})
+	sqlsinktest.Flush(t, w)
+	wantRows(t, pg, s.Table, point{1, "a"}, point{2, "b"})
 }

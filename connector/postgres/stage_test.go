@@ -183,7 +183,7 @@ func TestLedgerOfAnotherDatabase(t *testing.T) {
 	s := inLedger(pg, table(t, pg, ""))
 	w, c := open(t, s)
 	h := txntest.Prepare(t, w, txntest.Slot(t, 1), 1, point{1, "a"})
-	other := fmt.Sprint("other", tables.Add(1))
+	other := newName("other")
 	if err := pg.Exec(t.Context(), "create database "+other); err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func TestBothModesAreListed(t *testing.T) {
 // A session may be another client's next: what the ledger sets lasts as long as its transaction. A commit waits for the disk.
 func TestSettingsLastATransaction(t *testing.T) {
 	pg := testsvc.Postgres(t)
-	role := fmt.Sprint("hasty", tables.Add(1))
+	role := newName("hasty")
 	if err := pg.Exec(t.Context(), fmt.Sprintf("create role %[1]s superuser login; alter role %[1]s set synchronous_commit = off", role)); err != nil {
 		t.Fatal(err)
 	}

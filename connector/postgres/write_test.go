@@ -29,14 +29,6 @@ func rejects[T any](t *testing.T, w sink.TxWriter[T], batch []T) ([]int, map[int
 	return slices.Sorted(maps.Keys(r.Errs)), r.Errs
 }
 
-func numbered(n int) []point {
-	out := make([]point, n)
-	for i := range out {
-		out[i] = point{i, fmt.Sprint("record ", i)}
-	}
-	return out
-}
-
 // The bad rows of a batch are found, whatever refuses them, and the others stay in.
 func TestBadRowsAreFound(t *testing.T) {
 	pg := testsvc.Postgres(t)
@@ -96,22 +88,6 @@ func TestBadRowsAreFound(t *testing.T) {
 			}
 			wantRows(t, pg, table, batch...)
 		})
-	}
-}
-
-// seq is the numbers from lo up to hi, after those given first.
-func seq(lo, hi int, first ...int) func(yield func(int) bool) {
-	return func(yield func(int) bool) {
-		for _, n := range first {
-			if !yield(n) {
-				return
-			}
-		}
-		for n := lo; n < hi; n++ {
-			if !yield(n) {
-				return
-			}
-		}
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 // starters are the packages that may start goroutines; each has an owner that waits for them.
 var starters = []string{
-	"engine", "reader", "sink/async", "lookup", "internal/statefiles", "source/sourcetest", "sink/sinktest", "txn/txntest", "internal/testsvc", "internal/accept", "internal/sim", "internal/soak", "internal/matrix", "internal/storms",
+	"engine", "reader", "sink/async", "lookup", "internal/statefiles", "source/sourcetest", "sink/sinktest", "txn/txntest", "internal/sqlsink/sqlsinktest", "internal/testsvc", "internal/accept", "internal/sim", "internal/soak", "internal/matrix", "internal/storms",
 	"examples", "benchmarks",
 }
 

@@ -208,6 +208,11 @@ var layers = []layer{
 		"what plain sinks into tables share; it knows no server",
 	},
 	{
+		[]string{"internal/sqlsink/sqlsinktest"},
+		[]string{"sink", "sink/async", "sink/sinktest", "internal/sqlsink", "internal/testsvc", fault},
+		"the tests that plain sinks into tables share; it knows no server",
+	},
+	{
 		[]string{"connector/mysql"},
 		append([]string{"internal/sqlsink", "github.com/go-sql-driver/mysql"}, toolkits...),
 		"a connector has its toolkits and one client library, and no engine",
