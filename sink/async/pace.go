@@ -127,7 +127,11 @@ func (p *pace) limit(now, sent time.Duration) float64 {
 		return max(p.rate, leastFirst)
 	}
 	above := p.perSecond(sent)
-	below := p.accepted / (max(0, sent-p.since).Seconds() + 1/above)
+	from := p.since
+	if pause := p.since - p.event; sent-from <= pause/2 {
+		from -= pause / 2 // so soon, it took mostly what it had saved up in the pause
+	}
+	below := p.accepted / (max(0, sent-from).Seconds() + 1/above)
 	if p.accepted < fewTaken {
 		// At once: the estimate was wrong, the more so if it isn't the first time.
 		if p.quick++; p.quick == 1 {

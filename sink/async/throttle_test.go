@@ -106,6 +106,8 @@ func TestPaceFollowsTheServer(t *testing.T) {
 		{50, 50, 20 * time.Millisecond, 100 * time.Millisecond, 1},
 		{50, 5, 100 * time.Millisecond, time.Second, 16},
 		{100, 1, 10 * time.Millisecond, 10 * time.Millisecond, 16},
+		{100, 25, 10 * time.Millisecond, time.Second, 16},
+		{200, 50, 5 * time.Millisecond, time.Second, 16},
 		{100, 100, 20 * time.Millisecond, time.Second, 32},
 		{100, 200, 200 * time.Millisecond, 0, 64},
 		{500, 50, 50 * time.Millisecond, 0, 64},
