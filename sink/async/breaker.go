@@ -21,6 +21,7 @@ func (b Breaker) withDefaults() Breaker {
 	if b.Open <= 0 {
 		b.Open = time.Second
 	}
+	b.Open = min(b.Open, longest)
 	return b
 }
 

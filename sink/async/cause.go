@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/weirline/weirline/sink"
 )
 
 // cause is why a record is sent again.
@@ -38,7 +36,7 @@ func tally(v verdict, n int) answers {
 		}
 		t.again++
 		t.err = why
-		if d, ok := sink.RetryDelay(why); ok {
+		if d, ok := askedFor(why); ok {
 			t.throttled++
 			t.delay = max(t.delay, d)
 		}
@@ -53,7 +51,7 @@ func (t answers) isThrottled() bool { return 2*t.throttled > t.n }
 func (t answers) isFailed() bool { return t.again == t.n && !t.isThrottled() }
 
 func (t answers) cause(why error) cause {
-	if _, ok := sink.RetryDelay(why); ok {
+	if _, ok := askedFor(why); ok {
 		return causeThrottled
 	}
 	switch {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/weirline/weirline/internal/fault"
-	"github.com/weirline/weirline/sink"
 )
 
 // finish books the answer to a batch. Records that are neither delivered nor refused stay in the held list whatever
@@ -94,7 +93,7 @@ func (w *writer[T]) retry(s *shard[T], n *node[T], why error, t answers, now tim
 		return
 	}
 	n.err = why
-	d, ok := sink.RetryDelay(why)
+	d, ok := askedFor(why)
 	if n.asked = ok && d > 0; n.asked {
 		n.due += d + time.Duration(w.cfg.Retry.Jitter*draw*float64(w.cfg.Retry.Base))
 		return

@@ -3,6 +3,8 @@ package async
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/weirline/weirline/sink"
 )
 
 // Retry says when a record that failed is sent again, and how long. The delay doubles with each attempt of a record.
@@ -22,6 +24,9 @@ type Retry struct {
 	Budget float64
 }
 
+// longest bounds times that are set or asked for, so that no sum with them overflows.
+const longest = 100 * 365 * 24 * time.Hour
+
 func (r Retry) withDefaults() Retry {
 	if r.Base <= 0 {
 		r.Base = 100 * time.Millisecond
@@ -36,6 +41,7 @@ func (r Retry) withDefaults() Retry {
 	if r.Age == 0 {
 		r.Age = 24 * time.Hour
 	}
+	r.Max, r.Age = min(r.Max, longest), min(r.Age, longest)
 	if r.Budget == 0 {
 		r.Budget = 0.1
 	}
@@ -53,6 +59,12 @@ func (r Retry) delay(attempts int, random float64) time.Duration {
 	}
 	d = min(d, r.Max)
 	return d - time.Duration(r.Jitter*random*float64(d))
+}
+
+// askedFor is the delay the destination asks for.
+func askedFor(err error) (d time.Duration, ok bool) {
+	d, ok = sink.RetryDelay(err)
+	return min(d, longest), ok
 }
 
 // random is the share of the jitter drawn for one failure, so that what failed together is sent again together.

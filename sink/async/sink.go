@@ -105,6 +105,7 @@ func (s Sink[T]) withDefaults() Sink[T] {
 	if s.Linger == 0 {
 		s.Linger = defaultLinger
 	}
+	s.Linger = min(s.Linger, longest)
 	if s.Timeout == 0 {
 		s.Timeout = defaultTimeout
 	}
