@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	httpsink "github.com/weirline/weirline/connector/http"
+	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/async"
 )
 
@@ -162,5 +163,26 @@ func TestItems(t *testing.T) {
 	}
 	if want := []string{"[0,2,3,4]", "[3]"}; !slices.Equal(bodies, want) {
 		t.Errorf("bodies %q, want %q", bodies, want)
+	}
+}
+
+// TestItemsRejected: the same, if Answer says it as a writer does.
+func TestItemsRejected(t *testing.T) {
+	s := httpsink.Sink[event]{
+		URL: "http://h/", Form: httpsink.JSONArray,
+		Body: func(e event) ([]byte, error) {
+			if e.N == 1 {
+				return nil, errors.New("not this one")
+			}
+			return fmt.Append(nil, e.N), nil
+		},
+		Answer: func(httpsink.Response, int) error {
+			return &sink.Rejected{Errs: map[int]error{1: errors.New("nor the second of the request")}}
+		},
+		Client: transport(func(*http.Request) (*http.Response, error) { return respond(http.StatusOK, "") }).client(),
+	}
+	rejects, err := send(t, open(t, s), event{0}, event{1}, event{2}, event{3})
+	if err != nil || len(rejects) != 2 || rejects[0].Value != (event{1}) || rejects[1].Value != (event{2}) {
+		t.Errorf("got %v, %v", rejects, err)
 	}
 }

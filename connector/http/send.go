@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/internal/rest"
+	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/async"
 )
 
@@ -32,16 +33,28 @@ func (s *sender[T]) send(ctx context.Context, batch []T) error {
 		return &async.Partial{Errs: refused}
 	}
 	err = s.post(ctx, req, len(batch)-len(refused))
-	if len(refused) == 0 {
+	if len(refused) == 0 || sink.IsPermanent(err) {
 		return err
 	}
 	if err == nil {
 		return &async.Partial{Errs: refused}
 	}
+	if some, ok := errors.AsType[*sink.Rejected](err); ok {
+		err = refusal(some)
+	}
 	if some, ok := errors.AsType[*async.Partial](err); ok {
 		return merge(some, refused, len(batch))
 	}
 	return err
+}
+
+// refusal says the same as r by a Partial.
+func refusal(r *sink.Rejected) error {
+	p := &async.Partial{Errs: map[int]error{}}
+	for i, err := range r.Errs {
+		p.Errs[i] = async.Refuse(err)
+	}
+	return p
 }
 
 // merge puts the results of the records that were sent among those of the ones that weren't.
