@@ -135,6 +135,9 @@ func (s *store) verdict(err error, what, key string) error {
 	return f
 }
 
+// longestPause is the longest pause an answer can ask for, in seconds.
+const longestPause = 3600
+
 // pauseOf is how long the server asks to be left alone, 0 if it doesn't say.
 func pauseOf(err error) time.Duration {
 	re, ok := errors.AsType[*awshttp.ResponseError](err)
@@ -145,5 +148,5 @@ func pauseOf(err error) time.Duration {
 	if err != nil || seconds < 0 {
 		return 0
 	}
-	return time.Duration(seconds) * time.Second
+	return time.Duration(min(seconds, longestPause)) * time.Second
 }
