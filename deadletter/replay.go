@@ -92,6 +92,10 @@ type replaying struct {
 // open begins, with what an earlier replay had left.
 func (p *replaying) open(ctx context.Context) (err error) {
 	left := p.marks.Pending
+	if left != nil && !p.To.inOne() {
+		return fault.New(fault.DeadLetters, "an earlier replay has left a transaction, and the sink isn't two-phase any more").At("operator " + p.Operator).
+			WithFix("replay once more by a binary with the sink of that time, which finishes the transaction")
+	}
 	if left != nil {
 		p.marks.merge(left.Done)
 		p.marks.Pending = nil
@@ -129,7 +133,7 @@ func (p *replaying) letter(ctx context.Context, at Place, l Letter) error {
 		return nil
 	}
 	p.res.Chosen++
-	if p.marks.has(at) {
+	if p.marks.has(at) || p.now[at.Part].has(at.N) {
 		p.res.Before++
 		return nil
 	}

@@ -243,6 +243,40 @@ func TestTwoPhaseReplayDies(t *testing.T) {
 	}
 }
 
+// A plain sink can't finish what was begun by a two-phase one: its letters must not pass for written.
+func TestReplayAfterTheSinkHasChanged(t *testing.T) {
+	files := deadletter.Files{Path: orders(t, 10)}
+	db := enginetest.NewTx[order]()
+	var refused []deadletter.Letter
+	r := replay(&dying{files, 1, true}, deadletter.TwoPhase[order](db), &refused)
+	if _, err := r.Run(t.Context()); !errors.Is(err, errDies) {
+		t.Fatalf("the first replay ended with %v", err)
+	}
+	s := &shop{}
+	r.From, r.To = files, deadletter.Plain(s.sink())
+	if res, err := r.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "two-phase") {
+		t.Errorf("into a plain sink: %+v, %v", res, err)
+	}
+	r.To = deadletter.TwoPhase[order](db)
+	if res, err := r.Run(t.Context()); err != nil || res.Finished != 10 || !slices.Equal(ids(db.Rows()), upTo(10)) {
+		t.Errorf("into the two-phase one again: %+v, %v", res, err)
+	}
+}
+
+// A file is compressed under the eyes of a replay: both forms of it are there.
+func TestReplayOfAFileThatIsThereTwice(t *testing.T) {
+	dir := t.TempDir()
+	all := lines(t, letter(order{ID: 0}), letter(order{ID: 1}))
+	must(t, os.WriteFile(filepath.Join(dir, "a.jsonl"), all, 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "a.jsonl.gz"), zipped(t, all), 0o600))
+	s := &shop{}
+	var refused []deadletter.Letter
+	res, err := replay(deadletter.Files{Path: dir}, deadletter.Plain(s.sink()), &refused).Run(t.Context())
+	if err != nil || res.Sent != 2 || !slices.Equal(ids(s.got.Rows()), upTo(2)) {
+		t.Errorf("%+v, %v, rows %v", res, err, ids(s.got.Rows()))
+	}
+}
+
 func TestTypesThatCantBeReadBack(t *testing.T) {
 	var c enginetest.Collect[any]
 	var refused []deadletter.Letter
