@@ -65,7 +65,8 @@ type task struct {
 	draining   bool // all input is here, and finishers aren't done
 	drained    bool
 	lease      time.Time
-	starved    bool // had no room since the last tick
+	starved    bool        // had no room since the last tick
+	told       atomic.Bool // a writer has something to collect, perhaps
 
 	stats taskStats
 	_     [128]byte
@@ -206,8 +207,14 @@ func (t *task) idle() error {
 	for _, o := range t.outs {
 		o.flush()
 	}
-	t.sleep(true, func() bool { return false }, &t.stats.idleNanos)
+	t.sleep(true, func() bool { return t.told.Swap(false) }, &t.stats.idleNanos)
 	return t.check()
+}
+
+// tell wakes the task for a writer, also if it is just about to sleep.
+func (t *task) tell() {
+	t.told.Store(true)
+	t.in.signal()
 }
 
 func (t *task) sleep(input bool, more func() bool, spent *atomic.Int64) {

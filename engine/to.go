@@ -128,7 +128,7 @@ func (n *writerNode[T]) open(v *vertex) error {
 	n.failing, _ = sink.As[sink.Failing](n.w)
 	n.rejecter, _ = sink.As[sink.Rejecter](n.w)
 	if g, ok := sink.As[sink.Gated](n.w); ok {
-		g.OnRoom(n.t.in.signal)
+		g.OnRoom(n.t.tell)
 		n.t.gates = append(n.t.gates, gate{n.op, g.Room})
 	}
 	part.prepare, part.writer = n.prepare, n.snapshot

@@ -31,7 +31,7 @@ func ToTx[T any](s Stream[T], name string, to sink.TwoPhase[T]) {
 		part.declined = n.declined
 		b.t.gates = append(b.t.gates, gate{v.name, n.room})
 		if g, ok := sink.As[sink.Gated](w); ok {
-			g.OnRoom(b.t.in.signal)
+			g.OnRoom(b.t.tell)
 			b.t.gates = append(b.t.gates, gate{v.name, g.Room})
 		}
 		if n.failing, _ = sink.As[sink.Failing](w); n.failing != nil {
