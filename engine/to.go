@@ -181,6 +181,9 @@ func (n *writerNode[T]) drain() error {
 		limited, cancel := context.WithTimeoutCause(ctx, drainPatience, errUndelivered)
 		defer cancel()
 		ctx = limited
+		n.t.stats.gate.Store(&n.op)
+		n.t.stats.state.Store(stateRoom)
+		defer n.t.stats.state.Store(stateWorking)
 	}
 	err := n.w.Flush(ctx)
 	if late := context.Cause(ctx); late == errUndelivered && (errors.Is(err, late) || errors.Is(err, context.DeadlineExceeded)) { //nolint:errorlint // set above
