@@ -117,15 +117,14 @@ func (r *restorer) writers(v *vertex, index int, keyed bool) (out [][]byte, _ er
 	return out, nil
 }
 
-// checkDropped refuses a record that has state of operators the pipeline no longer has.
+// checkDropped refuses a record that has state of operators the pipeline no longer has, or unsent records of what isn't a plain sink
+// any more.
 func (j *job) checkDropped(rec *store.Record) error {
 	var gone []string
 	for name, op := range rec.Operators {
-		if j.p.byName[name] != nil {
-			continue
-		}
+		v := j.p.byName[name]
 		for _, t := range op.Tasks {
-			if t.Keyed != nil || len(t.Writer)+len(t.Lists)+len(t.Files) > 0 {
+			if v == nil && (t.Keyed != nil || len(t.Lists)+len(t.Files) > 0) || (v == nil || v.outlet == nil || v.commit != nil) && len(t.Writer) > 0 {
 				gone = append(gone, name)
 				break
 			}

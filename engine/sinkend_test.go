@@ -12,6 +12,7 @@ import (
 	"github.com/weirline/weirline/engine"
 	"github.com/weirline/weirline/engine/enginetest"
 	"github.com/weirline/weirline/internal/bubble"
+	"github.com/weirline/weirline/internal/fault"
 	"github.com/weirline/weirline/sink"
 	"github.com/weirline/weirline/sink/async"
 )
@@ -88,6 +89,45 @@ func TestAnErrorBetweenTwoStepsIsSeen(t *testing.T) {
 		err := p.Run(ctx)
 		if took := time.Since(begun); err == nil || !strings.Contains(err.Error(), "planted") || took > time.Minute {
 			t.Errorf("got %v after %v, want the writer's error at once", err, took)
+		}
+	})
+}
+
+// What a sink hasn't delivered isn't dropped when another kind of sink takes its name.
+func TestUnsentRecordsNeedTheirSink(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		run := func(allow bool, to func(s engine.Stream[int])) error {
+			p := engine.New(engine.Config{Name: "change", Dir: dir, Parallelism: 1, CheckpointEvery: -1, AllowDropped: allow})
+			steps, _ := steady(0, 20)
+			to(engine.From(p, "in", &enginetest.Script[int]{Splits: map[string][]enginetest.Step[int]{"a": append(steps, enginetest.Stay[int]())}}))
+			time.AfterFunc(time.Second, func() { p.Stop(engine.Suspend) })
+			return p.Run(t.Context())
+		}
+		down := async.Sink[int]{Send: func(context.Context, []int) error { return errors.New("down") }}
+		if err := run(false, func(s engine.Stream[int]) { engine.To(s, "out", down) }); err != nil {
+			t.Fatal(err)
+		}
+		var got enginetest.Collect[int]
+		for name, to := range map[string]func(engine.Stream[int]){
+			"a sink that stores nothing": func(s engine.Stream[int]) { engine.To(s, "out", &got) },
+			"a two-phase sink":           func(s engine.Stream[int]) { engine.ToTx(s, "out", enginetest.NewTx[int]()) },
+		} {
+			if err := run(false, to); fault.CodeOf(err) != fault.DroppedState.ID || !strings.Contains(err.Error(), "out") {
+				t.Errorf("%s: got %v, want %s", name, err, fault.DroppedState.ID)
+			}
+		}
+		if err := run(true, func(s engine.Stream[int]) { engine.To(s, "out", &got) }); err != nil {
+			t.Errorf("allowed: %v", err)
+		}
+
+		// Nothing is left behind of one that has delivered all.
+		dir = t.TempDir()
+		if err := run(false, func(s engine.Stream[int]) { engine.To(s, "out", async.Sink[int]{Send: got.Write}) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := run(false, func(s engine.Stream[int]) { engine.ToTx(s, "out", enginetest.NewTx[int]()) }); err != nil {
+			t.Errorf("after all was delivered: %v", err)
 		}
 	})
 }

@@ -135,12 +135,16 @@ func (n *writerNode[T]) open(v *vertex) error {
 	n.t.checks = append(n.t.checks, n.collect)
 	n.t.finishers = append(n.t.finishers, n.drain)
 	n.t.closers = append(n.t.closers, n.w.Close)
-	if n.t.restore == nil || n.stateful == nil {
+	if n.t.restore == nil {
 		return nil
 	}
 	states, err := n.t.restore.writers(v, n.t.index, n.group != nil)
-	if err == nil && len(states) > 0 {
+	switch {
+	case err != nil || len(states) == 0:
+	case n.stateful != nil:
 		err = n.stateful.Restore(states)
+	case !n.t.job.cfg.AllowDropped:
+		return fault.New(fault.DroppedState, "the checkpoint has unsent records, which the sink can't take back").At("operator " + v.name)
 	}
 	if err != nil {
 		return fault.Wrap(fault.BadState, err, "the sink can't take back its stored records").At("operator " + v.name)

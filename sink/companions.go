@@ -12,7 +12,8 @@ import (
 // from the task's goroutine and must not wait for the destination. Flush is called at the end of input only, and with a context that
 // ends soon: it loses nothing then, and is called again after a barrier that came meanwhile.
 type Stateful interface {
-	// Snapshot returns everything taken and not yet known to be delivered, in a versioned form.
+	// Snapshot returns everything taken and not yet known to be delivered, in a versioned form; nothing if that is nothing: another
+	// kind of sink may take the place of this one then.
 	Snapshot() ([]byte, error)
 
 	// Restore takes back the states of any number of earlier writers, before the first Write. It accepts more than

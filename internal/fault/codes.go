@@ -13,7 +13,7 @@ var (
 	NewerFormat   = add("WL1103", "the state was written by a newer version", "run the newer binary, or start from an older checkpoint with it")
 	DamagedEpoch  = add("WL1104", "a checkpoint can't be read", "restore the files named, or start with -fallback to resume from the newest checkpoint that is whole; what was committed since will appear again")
 	StateDir      = add("WL1105", "the state directory can't be used", "check that the directory exists, is writable and has room")
-	DroppedState  = add("WL1106", "the checkpoint has state for an operator that the pipeline no longer has", "give the operator its old name, or start with -allow-dropped to leave that state behind")
+	DroppedState  = add("WL1106", "the checkpoint has state for an operator that the pipeline no longer has", "give the operator its old name, or the sink its old kind until all is delivered, or start with -allow-dropped to leave that state behind")
 	BadState      = add("WL1107", "stored state doesn't fit the pipeline", "use the types the state was written with, or rename the state to begin anew")
 	Parallelism   = add("WL1108", "the parallelism can't be used", "choose a parallelism between 1 and the number of key groups")
 	Preflight     = add("WL1109", "a connector's check failed", "mend the setting named and start again")

@@ -17,9 +17,12 @@ const stateFormat = 2
 
 var errState = errors.New("bytes end too early or are damaged")
 
-// Snapshot returns what is held, on its way or not, with refused records that nobody has collected.
+// Snapshot returns what is held, on its way or not, with refused records that nobody has collected; nil if that is nothing.
 func (w *writer[T]) Snapshot() ([]byte, error) {
 	w.gather()
+	if len(w.values) == 0 {
+		return nil, nil
+	}
 	defer clear(w.values)
 	out := binary.AppendUvarint([]byte{stateFormat}, uint64(len(w.values)))
 	var last int64
@@ -97,7 +100,7 @@ type restored[T any] struct {
 
 func (w *writer[T]) decode(all []restored[T], state []byte) ([]restored[T], error) {
 	if len(state) == 0 {
-		return nil, errState
+		return all, nil
 	}
 	format := state[0]
 	if format == 0 || format > stateFormat {
