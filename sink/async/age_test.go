@@ -126,6 +126,32 @@ func TestAgeCountsAcrossRestarts(t *testing.T) {
 	})
 }
 
+// A job that was stopped for long tries what it had left before it refuses any of it.
+func TestRestoredRecordsHaveAChance(t *testing.T) {
+	for _, down := range []bool{false, true} {
+		bubble.Test(t, func(t *testing.T) {
+			d := &dest{answer: func(context.Context, []rec) error { return errDown }}
+			w := open(t, d, Sink[rec]{})
+			write(t, w, seq("a", 0, 3)...)
+			state, err := w.Snapshot()
+			equal(t, "error", err, nil)
+			equal(t, "close", w.Close(), nil)
+			<-time.After(48 * time.Hour)
+			if !down {
+				d = &dest{}
+			}
+			w = open(t, d, Sink[rec]{Breaker: Breaker{Failures: -1}})
+			equal(t, "error", w.Restore([][]byte{state}), nil)
+			begun := time.Now()
+			flush(t, w)
+			refused := len(w.Rejects())
+			if took := time.Since(begun); !down && (refused > 0 || len(d.delivered()) != 3) || down && (refused != 3 || took > lastChance) {
+				t.Errorf("down: %v, %d refused after %v, %v delivered", down, refused, took, d.delivered())
+			}
+		})
+	}
+}
+
 func TestClockSetBack(t *testing.T) {
 	bubble.Test(t, func(t *testing.T) {
 		hang := &dest{answer: func(ctx context.Context, _ []rec) error { <-ctx.Done(); return ctx.Err() }}

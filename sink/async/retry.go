@@ -14,7 +14,8 @@ type Retry struct {
 	Jitter   float64       // part of the delay that is random, 0 to 1. Unset: 0.5, negative: none
 	Attempts int           // batches a record may be in before it counts as refused by the destination. Unset: no limit
 
-	// Age is how long after it was first written a record that is not delivered counts as refused, restarts included.
+	// Age is how long after it was first written a record that is not delivered counts as refused, restarts included; a
+	// minute is always left after one.
 	// Unset: 24 h, negative: no limit.
 	Age time.Duration
 

@@ -61,6 +61,9 @@ func (w *writer[T]) encode(out []byte, i int, last int64) ([]byte, int64, error)
 	return append(binary.AppendUvarint(out, uint64(len(one))), one...), at, nil
 }
 
+// lastChance is what a restored record has left of Retry.Age at least: what it waited for was perhaps this job.
+const lastChance = time.Minute
+
 // Restore takes the records of all states, oldest first, whatever today's limits are.
 func (w *writer[T]) Restore(states [][]byte) error {
 	var all []restored[T]
@@ -76,8 +79,12 @@ func (w *writer[T]) Restore(states [][]byte) error {
 	slices.SortStableFunc(all, func(a, b restored[T]) int { return a.at.Compare(b.at) })
 	values, times := make([]T, len(all)), make([]time.Duration, len(all))
 	now := w.now()
+	least := -longest
+	if w.cfg.Retry.Age >= 0 {
+		least = now - w.cfg.Retry.Age + lastChance
+	}
 	for i, r := range all {
-		values[i], times[i] = r.v, min(now, r.at.Sub(w.start)) // the clock may have been set back
+		values[i], times[i] = r.v, min(now, max(least, r.at.Sub(w.start))) // the clock may have been set back
 	}
 	w.measure(values)
 	defer clear(w.keys)
