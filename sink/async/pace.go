@@ -26,6 +26,7 @@ const (
 	leastPace     = 0.1                  // the same, whatever happens
 	slackTime     = 5 * time.Millisecond // how late a timer may be without loss of rate
 	rateTime      = time.Second          // over how long the rate is measured while nothing limits it
+	savedUp       = time.Second          // of a pause, for how much the destination may have saved up requests
 )
 
 // pace is the rate of requests. It is off until the destination throttles.
@@ -128,7 +129,7 @@ func (p *pace) limit(now, sent time.Duration) float64 {
 	}
 	above := p.perSecond(sent)
 	from := p.since
-	if pause := p.since - p.event; sent-from <= pause/2 {
+	if pause := min(p.since-p.event, savedUp); sent-from <= pause/2 {
 		from -= pause / 2 // so soon, it took mostly what it had saved up in the pause
 	}
 	below := p.accepted / (max(0, sent-from).Seconds() + 1/above)
