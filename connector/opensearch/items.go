@@ -53,6 +53,9 @@ func (s *sender[T]) items(a rest.Answer, sent []sentAction, errs map[int]error) 
 	}
 	again, rejected, busy := 0, 0, 0
 	for k, byName := range all.Items {
+		if len(byName) != 1 {
+			return fmt.Errorf("answer of _bulk has no result for action %d (%s)", k, a.Text())
+		}
 		for _, it := range byName {
 			err := s.result(sent[k].Action, it)
 			if err == nil {

@@ -133,7 +133,7 @@ func TestDeniedWhileRunning(t *testing.T) {
 
 // TestForeignAnswers: what isn't an answer of _bulk is no delivery.
 func TestForeignAnswers(t *testing.T) {
-	for _, body := range []string{"", "{}", "OK", `{"errors":false}`, `{"errors":false,"items":[]}`, `{"errors":false,"items":[{"index":{"status":201}},{"index":{"status":201}}]}`} {
+	for _, body := range []string{"", "{}", "OK", `{"errors":false}`, `{"errors":false,"items":[]}`, `{"errors":true,"items":[{}]}`, `{"errors":false,"items":[{"index":{"status":201}},{"index":{"status":201}}]}`} {
 		requests := 0
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if requests++; requests > 1 {
