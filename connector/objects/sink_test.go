@@ -97,16 +97,7 @@ func TestSinkContract(t *testing.T) {
 			}
 			return all, err
 		},
-		Block: func() func() {
-			if err := srv.Pause(); err != nil {
-				t.Fatal(err)
-			}
-			return func() {
-				if err := srv.Resume(); err != nil {
-					t.Error(err)
-				}
-			}
-		},
+		Block: func() func() { return testsvc.Frozen(t, srv) },
 	})
 }
 

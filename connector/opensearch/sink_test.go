@@ -129,18 +129,9 @@ func TestConformance(t *testing.T) {
 					URLs: []string{srv.URL}, Index: name, ID: id,
 					Batching: async.Sink[doc]{MaxBuffered: 500, MaxBatch: 50, Retry: async.Retry{Base: 10 * time.Millisecond}},
 				},
-				Make: func(i int) doc { return doc{strconv.Itoa(i), i} },
-				Read: func() ([]doc, error) { return read(t.Context(), srv, name) },
-				Block: func() func() {
-					if err := srv.Pause(); err != nil {
-						t.Fatal(err)
-					}
-					return func() {
-						if err := srv.Resume(); err != nil {
-							t.Error(err)
-						}
-					}
-				},
+				Make:  func(i int) doc { return doc{strconv.Itoa(i), i} },
+				Read:  func() ([]doc, error) { return read(t.Context(), srv, name) },
+				Block: func() func() { return testsvc.Frozen(t, srv) },
 			})
 		})
 	}

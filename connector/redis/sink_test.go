@@ -108,16 +108,7 @@ func TestConformance(t *testing.T) {
 			}
 			return ps, err
 		},
-		Block: func() func() {
-			if err := srv.Pause(); err != nil {
-				t.Fatal(err)
-			}
-			return func() {
-				if err := srv.Resume(); err != nil {
-					t.Error(err)
-				}
-			}
-		},
+		Block: func() func() { return testsvc.Frozen(t, srv) },
 	})
 }
 

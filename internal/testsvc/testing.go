@@ -201,3 +201,20 @@ func NewOpenSearch(t testing.TB, o OpenSearchOptions) *OpenSearchServer {
 	t.Cleanup(s.Kill)
 	return s
 }
+
+// Frozen stops a server from answering until the function it returns is called. Both report what goes wrong to t.
+func Frozen(t testing.TB, s interface {
+	Pause() error
+	Resume() error
+},
+) (resume func()) {
+	t.Helper()
+	if err := s.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := s.Resume(); err != nil {
+			t.Error(err)
+		}
+	}
+}
