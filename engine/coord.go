@@ -25,6 +25,7 @@ type coord struct {
 	regions []*region
 	workers sync.WaitGroup // records being published
 	homes   sync.Map       // epoch -> store.Store, of savepoints
+	inHand  atomic.Bool    // an epoch is neither complete nor given up
 	frozen  atomic.Bool    // the job was asked to stop: no timer in processing time fires
 
 	mu    sync.Mutex
@@ -173,6 +174,7 @@ func (c *coord) step() (done bool, err error) {
 	if err := c.maybeEpoch(time.Now()); err != nil {
 		return false, err
 	}
+	c.inHand.Store(len(c.pending) > 0)
 	c.overtake(time.Now())
 	c.job.left.Store(c.sum(func(a *attempt) int64 { return int64(len(a.uncommitted)) }))
 	c.release()
