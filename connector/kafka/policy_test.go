@@ -156,7 +156,7 @@ func TestSASL(t *testing.T) {
 		if err := src.Preflight(t.Context()); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		src.Client.SASL.Password, src.Client.Timeout = "wrong", 400*time.Millisecond
+		src.Client.SASL.Password, src.Client.Timeout = "wrong", 2*time.Second
 		if err := src.Preflight(t.Context()); fault.CodeOf(err) != fault.AuthFailed.ID {
 			t.Errorf("%s, wrong password: %v", name, err)
 		}
